@@ -1,0 +1,1 @@
+"""Shared domain: plain arrays, no gymnasium, no solver, no files."""
