@@ -1,0 +1,284 @@
+"""The lot's physics as loops over rows and sessions, compiled by numba; model.py is the readable entrance.
+
+All functions take and return arrays with a leading batch axis; row i never looks at another row.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from v2g_env.core.market import merit_order
+
+__all__ = ["Constants", "State", "observe_kernel", "step_kernel"]
+
+Floats = NDArray[np.float64]
+
+
+class Constants(NamedTuple):
+    """Numbers of an instance in the form that the loops want."""
+
+    steps: int
+    bays: int
+    gate: int
+    fill: int  # 0 keep and move in one direction, 1 refill in order, 2 proportional, 3 as the agent asked per bay
+    eta: float
+    step_h: float
+    open_h: float
+    charger_kw: float
+    grid_kw: float
+    imbalance: float
+    wear: float
+    sell: float
+    fee: float
+    back: float
+    buy: Floats
+    ratio: Floats
+    plan: Floats
+
+
+class State(NamedTuple):
+    """Start of step t, before the agent acts; one row per episode.
+
+    Attributes:
+        t: (n,) step that is about to happen; T after the end.
+        stored_kwh: (n,) energy stored at the end of the step before.
+        closed_kwh: (n,) stored energy fixed at the gate for the end of step t.
+        exchange_kw: (n, 4) fixed exchanges of step t: surplus taken, energy returned, retail bought, retail sold.
+        bay_kwh: (n, S) what the community has stored in each session's car.
+        wish_kwh: (n, S) what the agent wants there at the end of step t (bays environment only).
+    """
+
+    t: NDArray[np.int32]
+    stored_kwh: Floats
+    closed_kwh: Floats
+    exchange_kw: Floats
+    bay_kwh: Floats
+    wish_kwh: Floats
+
+
+@njit(cache=True)
+def _dispatch(i, t, c, s, bay_kwh, wish_kwh, closed, target):
+    """Move row i's energy in step t; returns moved up, moved down, lost, stored; writes target (S,)."""
+    up, down, lost, stored = 0.0, 0.0, 0.0, 0.0
+    for k in range(s.count[i]):
+        target[k] = 0.0
+        b = bay_kwh[i, k]
+        if s.depart[i, k] == t + 1:
+            out = min(b, s.charger_kw[i, k] * c.step_h / c.eta)
+            down += out
+            lost += b - out
+        elif s.arrive[i, k] <= t and s.depart[i, k] > t:
+            if c.fill == 0:
+                target[k] = b
+            elif c.fill == 2 and s.capacity_kwh[i, t] > 0.0:
+                target[k] = s.quota_kwh[i, k] * min(1.0, closed / s.capacity_kwh[i, t])
+            elif c.fill == 3:
+                target[k] = wish_kwh[i, k]
+            stored += target[k]
+    gap = closed - stored
+    # within rounding of a full lot there is no gap to close
+    for m in range(s.count[i]):
+        if abs(gap) <= 1e-12:
+            break
+        k = s.order[i, m] if gap > 0.0 else s.order[i, s.count[i] - 1 - m]
+        if s.arrive[i, k] > t or s.depart[i, k] < t + 2:
+            continue
+        if gap > 0.0:
+            top = min(s.quota_kwh[i, k], bay_kwh[i, k] + c.eta * s.charger_kw[i, k] * c.step_h)
+            move = min(gap, max(top - target[k], 0.0))
+        else:
+            low = max(0.0, bay_kwh[i, k] - s.charger_kw[i, k] * c.step_h / c.eta)
+            move = -min(-gap, max(target[k] - low, 0.0))
+        target[k] += move
+        gap -= move
+    stored = 0.0
+    for k in range(s.count[i]):
+        if s.arrive[i, k] <= t and s.depart[i, k] >= t + 2:
+            change = target[k] - bay_kwh[i, k]
+            up += max(change, 0.0)
+            down += max(-change, 0.0)
+            stored += target[k]
+    return up, down, lost, stored
+
+
+@njit(cache=True)
+def _wish(i, t, c, s, bay_kwh, action, wish_kwh):
+    """Turn row i's wished bay powers into wished bay energies; returns their sum [kWh]."""
+    total = 0.0
+    for k in range(s.count[i]):
+        wish_kwh[i, k] = 0.0
+        if s.arrive[i, k] <= t and s.depart[i, k] >= t + 2:
+            kw = action[i, s.bay[i, k]] * s.charger_kw[i, k]
+            change = c.step_h * (c.eta * kw if kw >= 0.0 else kw / c.eta)
+            wish_kwh[i, k] = min(max(bay_kwh[i, k] + change, 0.0), s.cap_kwh[i, k])
+            total += wish_kwh[i, k]
+    return total
+
+
+@njit(cache=True)
+def _close(i, step, wanted, stored, c, s, exchange_kw):
+    """Fix row i's stored energy at the end of ``step`` within the grid limit; writes the exchanges."""
+    exchange_kw[i, :] = 0.0
+    if step >= c.steps:
+        return 0.0
+    if step == c.steps - 1:
+        wanted = 0.0
+    surplus, deficit = s.surplus_kw[i, step], s.deficit_kw[i, step]
+    low = max(0.0, stored - c.step_h / c.eta * (deficit + c.grid_kw))
+    high = stored + c.eta * c.step_h * (surplus + c.grid_kw)
+    closed = min(max(wanted, low), high)
+    exchange_kw[i, 0], exchange_kw[i, 1], exchange_kw[i, 2], exchange_kw[i, 3] = merit_order(
+        closed - stored, surplus, deficit, c.eta, c.step_h
+    )
+    return closed
+
+
+@njit(cache=True)
+def _target(action, top, plan):
+    """Wished stored energy [kWh]; the plan's own point is always in reach and met exactly despite float32 actions."""
+    wanted = 0.5 * (action + 1.0) * max(top, plan)
+    return plan if abs(wanted - plan) <= 1e-3 else wanted
+
+
+@njit(cache=True)
+def _excess(closed, capacity, charge_kw, discharge_kw, power_kw, c):
+    """Scaled violation f of one step: in units of one charger for one step."""
+    energy = (closed - capacity) / (c.charger_kw * c.step_h)
+    return max(energy, (max(charge_kw, discharge_kw) - power_kw) / c.charger_kw)
+
+
+@njit(cache=True)
+def step_kernel(c, s, state, action):
+    """One step of every row.
+
+    Args:
+        c: Constants.
+        s: Scenario.
+        state: State at the start of the step.
+        action: (n, 1) target in [-1, 1], or (n, J) bay powers in [-1, 1] when c.fill is 3.
+
+    Returns:
+        Next State, money (n, 7) in the order of model.REWARD_TERMS [$], facts (n, 9) in the order of model.FACTS.
+    """
+    n = len(state.t)
+    t_next = state.t.copy()
+    stored_next = state.stored_kwh.copy()
+    closed_next = state.closed_kwh.copy()
+    exchange = state.exchange_kw.copy()
+    bays = state.bay_kwh.copy()
+    wish = state.wish_kwh.copy()
+    money = np.zeros((n, 7))
+    facts = np.zeros((n, 9))
+    target = np.zeros(bays.shape[1])
+    for i in range(n):
+        t = state.t[i]
+        if t >= c.steps:
+            continue
+        capacity = s.capacity_kwh[i, t]
+        before = state.stored_kwh[i]
+        if c.gate == 0:
+            if c.fill == 3:
+                wanted = _wish(i, t, c, s, bays, action, wish)
+            else:
+                wanted = _target(action[i, 0], capacity, c.plan[t])
+            closed_next[i] = _close(i, t, wanted, before, c, s, exchange)
+        closed = closed_next[i]
+        taken, returned, bought, sold = exchange[i, 0], exchange[i, 1], exchange[i, 2], exchange[i, 3]
+        up, down, lost, stored = _dispatch(i, t, c, s, bays, wish, closed, target)
+        for k in range(s.count[i]):
+            bays[i, k] = target[k]
+        price = c.buy[t] * c.step_h
+        both = min(up, down)
+        off = max(abs(closed - stored), abs(closed - stored - lost))
+        money[i, 0] = -c.fee * price * taken
+        money[i, 1] = c.back * price * returned
+        money[i, 2] = -price * bought
+        money[i, 3] = c.sell * price * sold
+        money[i, 4] = -c.wear * c.step_h * (taken + returned + bought + sold)
+        money[i, 5] = -both * (c.buy[t] * (1.0 / c.eta - c.eta) + c.wear * (1.0 / c.eta + c.eta))
+        money[i, 6] = -c.imbalance * off
+        facts[i, 0] = _excess(closed, capacity, taken + bought, returned + sold, s.power_kw[i, t], c)
+        facts[i, 1] = max(closed - stored, 0.0)
+        facts[i, 2] = off
+        facts[i, 3] = lost
+        facts[i, 4] = stored
+        facts[i, 5] = closed
+        facts[i, 6] = capacity
+        facts[i, 7] = up / c.eta
+        facts[i, 8] = down * c.eta
+        stored_next[i] = stored
+        t_next[i] = t + 1
+        if c.gate == 1:
+            if c.fill == 3:
+                wanted = _wish(i, t, c, s, bays, action, wish)
+            else:
+                wanted = _target(action[i, 0], capacity * c.ratio[t], c.plan[min(t + 1, c.steps - 1)])
+            closed_next[i] = _close(i, t + 1, wanted, stored, c, s, exchange)
+        else:
+            closed_next[i] = 0.0
+            exchange[i, :] = 0.0
+    return State(t_next, stored_next, closed_next, exchange, bays, wish), money, facts
+
+
+@njit(cache=True)
+def observe_kernel(c, s, state, high, per_bay):
+    """Observation of every row, float32, clipped to [0, high]; layout in model.observation_layout."""
+    n = len(state.t)
+    out = np.zeros((n, len(high)), np.float32)
+    energy = 1.0 / 200.0
+    for i in range(n):
+        t = state.t[i]
+        if t >= c.steps:
+            continue
+        row = out[i]
+        row[t] = 1.0
+        f = c.steps
+        capacity = s.capacity_kwh[i, t]
+        # what will be stored at the end of this step is known: capacity has been announced, the gate is closed
+        ahead = state.stored_kwh[i] if c.gate == 0 else min(state.closed_kwh[i], capacity)
+        row[f] = state.stored_kwh[i] * energy
+        row[f + 1] = ahead * energy
+        row[f + 2] = capacity * energy
+        row[f + 3] = s.capacity_kwh[i, t - 1] * energy if t >= 1 else 0.0
+        row[f + 4] = s.capacity_kwh[i, t - 2] * energy if t >= 2 else 0.0
+        row[f + 5] = max(capacity - ahead, 0.0) * energy
+        row[f + 6] = min(ahead / capacity, 1.0) if capacity > 0.0 else 0.0
+        row[f + 7] = s.power_kw[i, t] / 200.0
+        offer = t + c.gate
+        for k in range(s.count[i]):
+            if s.arrive[i, k] > t or s.depart[i, k] <= t:
+                continue
+            quota = s.quota_kwh[i, k] * energy
+            left = (s.stated[i, k] - t) * c.step_h
+            parked = (t - s.arrive[i, k]) * c.step_h
+            leaving = s.depart[i, k] == t + 1
+            if leaving:
+                row[f + 8] += quota
+            else:
+                if s.arrive[i, k] == t:
+                    row[f + 9] += quota
+                if parked >= 6.0:
+                    row[f + 10] += quota
+                row[f + 10 + min(max(int(np.ceil(left)), 1), 4)] += quota
+            if per_bay:
+                g = f + 22 + 6 * s.bay[i, k]
+                row[g] = 1.0
+                row[g + 1] = s.cap_kwh[i, k] / 10.0
+                row[g + 2] = state.bay_kwh[i, k] / 10.0
+                row[g + 3] = parked / 10.0
+                row[g + 4] = max(left, 0.0) / 10.0
+                row[g + 5] = 1.0 if leaving else 0.0
+        row[f + 15] = s.surplus_kw[i, offer] / 200.0
+        row[f + 16] = s.deficit_kw[i, offer] / 200.0
+        row[f + 17] = s.pv_factor[i, offer]
+        row[f + 18] = s.load_factor[i, offer]
+        row[f + 19] = c.buy[t]
+        row[f + 20] = c.buy[t + 1] if t + 1 < c.steps else 0.0
+        row[f + 21] = c.plan[offer] * energy if offer < c.steps else 0.0
+        for m in range(len(high)):
+            row[m] = min(row[m], high[m])
+    return out

@@ -1,0 +1,388 @@
+"""Every draw of an episode as one object, and the laws it may come from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from v2g_env.core.market import ar_factors, load_profile, pv_profile
+from v2g_env.core.validate import number, require
+from v2g_env.data.splits import DaySessions, day_set, sessions_of
+from v2g_env.parking_lot.instance import Instance
+
+__all__ = ["Capacity", "Law", "Scenario", "draw", "draw_from", "law", "law_of", "sample", "sample_capacity"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int32]
+
+_CHUNK = 1024
+
+
+class Scenario(NamedTuple):
+    """One episode per row: n rows, S session slots, T steps (index T pads the end with zeros).
+
+    Attributes:
+        day: (n,) index of the base day.
+        count: (n,) number of sessions that got a bay.
+        arrive, depart: (n, S) first step plugged in, and step at whose start the bay is empty again.
+        stated: (n, S) stated departure [steps from opening], known on arrival.
+        quota_kwh: (n, S) energy that one step can put in and take out again: min(cap, efficiency x limit x step) [kWh].
+        cap_kwh: (n, S) cap minus energy on arrival [kWh].
+        charger_kw: (n, S) AC limit of the session [kW].
+        bay: (n, S) bay of the session.
+        order: (n, S) sessions in the order in which the dispatch rule fills them.
+        capacity_kwh: (n, T + 1) K: quota of those who stay beyond the step [kWh].
+        full_kwh: (n, T + 1) the same with cap_kwh in place of quota_kwh [kWh].
+        power_kw: (n, T + 1) P: charger limits of those plugged in [kW].
+        surplus_kw, deficit_kw: (n, T + 1) the community's offers [kW].
+        pv_factor, load_factor: (n, T + 1) mean-one factors behind the offers.
+        turned_away: (n,) sessions that found no free bay.
+    """
+
+    day: Ints
+    count: Ints
+    arrive: Ints
+    depart: Ints
+    stated: Floats
+    quota_kwh: Floats
+    cap_kwh: Floats
+    charger_kw: Floats
+    bay: Ints
+    order: Ints
+    capacity_kwh: Floats
+    full_kwh: Floats
+    power_kw: Floats
+    surplus_kw: Floats
+    deficit_kw: Floats
+    pv_factor: Floats
+    load_factor: Floats
+    turned_away: Ints
+
+
+@dataclass(frozen=True, eq=False)
+class Law:
+    """Where scenarios come from: a day generator fitted to a set of days, or these days themselves.
+
+    The generator takes a day of the set, drops some of its sessions, adds some of a second day, and shifts all arrivals
+    and all departures of the day by one common amount each. The shifts' standard deviations are Silverman's bandwidth
+    of the day means, so the between-day spread of the data is smoothed, not invented.
+
+    Attributes:
+        name: "generator:<day set>", "smoothed:<day set>" or "days:<day set>".
+        days: the base days.
+        replay: True if whole days are used as they are.
+        smoothed: True if sampled capacities get a continuous amount below one charger added (law without ties, for
+            studying two-sided bounds; it has no bay-level meaning, so environments refuse it).
+        arrival_shift_h, departure_shift_h: standard deviations of the common shifts [h].
+    """
+
+    name: str
+    days: DaySessions
+    replay: bool
+    smoothed: bool
+    arrival_shift_h: float
+    departure_shift_h: float
+
+    @property
+    def slots(self) -> int:
+        """Session slots that a draw may need at most."""
+        longest = int(np.diff(self.days.offset).max())
+        return longest if self.replay else 2 * longest
+
+
+@lru_cache(maxsize=32)
+def law(name: str) -> Law:
+    """Return the law called ``name``; "generator" is short for "generator:jpl-2019/fit".
+
+    Raises:
+        InvalidInputError: for an unknown kind or day set.
+    """
+    if name in ("generator", "smoothed"):
+        name = f"{name}:jpl-2019/fit"
+    kind, _, days_name = name.partition(":")
+    require(
+        kind in ("generator", "smoothed", "days"), "law", name, "generator[:<day set>], smoothed[:...], days:<day set>"
+    )
+    return law_of(sessions_of(day_set(days_name)), kind)
+
+
+def law_of(days: DaySessions, kind: str = "generator") -> Law:
+    """Return the law of the given kind ("generator", "smoothed" or "days") for any set of days, your own included."""
+    name = f"{kind}:{days.name}"
+    if kind == "days":
+        return Law(name, days, replay=True, smoothed=False, arrival_shift_h=0.0, departure_shift_h=0.0)
+    return Law(
+        name,
+        days,
+        replay=False,
+        smoothed=kind == "smoothed",
+        arrival_shift_h=_bandwidth(days.arrival_h, days.offset),
+        departure_shift_h=_bandwidth(days.departure_h, days.offset),
+    )
+
+
+def _bandwidth(values: Floats, offset: NDArray[np.int64]) -> float:
+    means = np.add.reduceat(values, offset[:-1]) / np.diff(offset)
+    if len(means) < 2:
+        return 0.0
+    return float(1.06 * means.std(ddof=1) * len(means) ** -0.2)
+
+
+def noise_shape(instance: Instance, source: Law) -> tuple[int, int]:
+    """Numbers of uniforms and of standard normals that one episode consumes."""
+    return 2 + 3 * source.slots, 2 + 2 * instance.steps
+
+
+def draw_from(
+    instance: Instance, source: Law, generators: Sequence[np.random.Generator], days: Sequence[int] | None = None
+) -> Scenario:
+    """Draw one episode from each generator; row i depends on generator i alone.
+
+    Args:
+        instance: the lot.
+        source: the law.
+        generators: one random generator per row.
+        days: base day of each row; drawn if None.
+    """
+    width, normal_width = noise_shape(instance, source)
+    uniforms = np.empty((len(generators), width))
+    normals = np.empty((len(generators), normal_width))
+    for i, generator in enumerate(generators):
+        generator.random(out=uniforms[i])
+        generator.standard_normal(out=normals[i])
+    return draw(instance, source, uniforms, normals, days)
+
+
+def sample(instance: Instance, source: Law, n_samples: int, seed: int, days: Sequence[int] | None = None) -> Scenario:
+    """Draw ``n_samples`` independent episodes from one seed."""
+    number("n_samples", n_samples, 1, 10_000_000, integer=True)
+    number("seed", seed, 0, 2**63, integer=True)
+    rng = np.random.default_rng(seed)
+    width, normal_width = noise_shape(instance, source)
+    parts = []
+    for start in range(0, n_samples, _CHUNK):
+        rows = min(_CHUNK, n_samples - start)
+        chosen = None if days is None else days[start : start + rows]
+        parts.append(
+            draw(instance, source, rng.random((rows, width)), rng.standard_normal((rows, normal_width)), chosen)
+        )
+    return Scenario(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+
+def draw(
+    instance: Instance, source: Law, uniforms: Floats, normals: Floats, days: Sequence[int] | None = None
+) -> Scenario:
+    """Turn noise into episodes: the only place where randomness becomes sessions and offers.
+
+    Args:
+        instance: the lot.
+        source: the law.
+        uniforms, normals: (n, width) noise, widths from noise_shape.
+        days: (n,) base days, or None to take them from the first uniform.
+    """
+    n, steps = len(uniforms), instance.steps
+    base = source.days
+    n_days = len(base.offset) - 1
+    first = np.minimum((uniforms[:, 0] * n_days).astype(np.int32), n_days - 1)
+    if days is not None:
+        for chosen in days:
+            number("day", chosen, 0, n_days - 1, integer=True)
+        first = np.asarray(days, dtype=np.int32)
+    second = np.minimum((uniforms[:, 1] * n_days).astype(np.int32), n_days - 1)
+    sessions = _assemble(
+        first,
+        second,
+        uniforms[:, 2:],
+        normals[:, 0] * source.arrival_shift_h,
+        normals[:, 1] * source.departure_shift_h,
+        base.offset,
+        base.arrival_h,
+        base.departure_h,
+        base.stated_h,
+        base.energy_kwh,
+        source.slots,
+        0.0 if source.replay else instance.drop_fraction,
+        0.0 if source.replay else instance.mix_fraction,
+        instance.open_h,
+        instance.step_h,
+        steps,
+        instance.bays,
+        instance.charger_kw,
+        instance.charger_spread,
+        instance.efficiency,
+        instance.headroom_low_kwh,
+        instance.headroom_high_kwh,
+        instance.own_charging,
+        1 if instance.dispatch == "least_laxity" else 0,
+    )
+    return Scenario(first, *sessions[:-1], *_offers(instance, normals[:, 2:]), sessions[-1])
+
+
+def _offers(instance: Instance, normals: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+    steps = instance.steps
+    memory = instance.factor_memory**instance.step_h
+    pv = ar_factors(normals[:, :steps], memory, instance.pv_sd)
+    load = ar_factors(normals[:, steps:], memory, instance.load_sd)
+    net = pv * pv_profile(instance.hours, instance.pv_peak_kw) - load * load_profile(
+        instance.hours, instance.load_base_kw, instance.load_evening_kw, instance.load_morning_kw
+    )
+
+    def padded(values: Floats) -> Floats:
+        return np.concatenate([values, np.zeros((len(values), 1))], axis=1)
+
+    return padded(np.maximum(net, 0.0)), padded(np.maximum(-net, 0.0)), padded(pv), padded(load)
+
+
+@njit(cache=True)
+def _assemble(
+    first,
+    second,
+    uniforms,
+    arrival_shift,
+    departure_shift,
+    offset,
+    arrival_h,
+    departure_h,
+    stated_h,
+    energy_kwh,
+    slots,
+    drop,
+    mix,
+    open_h,
+    step_h,
+    steps,
+    bays,
+    charger_kw,
+    spread,
+    efficiency,
+    low_kwh,
+    high_kwh,
+    own_charging,
+    by_laxity,
+):
+    """Merge, shift, clip and place the sessions of each row; loops compiled by numba."""
+    n = len(first)
+    count = np.zeros(n, np.int32)
+    arrive = np.zeros((n, slots), np.int32)
+    depart = np.zeros((n, slots), np.int32)
+    stated = np.zeros((n, slots))
+    quota = np.zeros((n, slots))
+    cap = np.zeros((n, slots))
+    limit = np.zeros((n, slots))
+    bay = np.zeros((n, slots), np.int32)
+    order = np.zeros((n, slots), np.int32)
+    capacity = np.zeros((n, steps + 1))
+    full = np.zeros((n, steps + 1))
+    power = np.zeros((n, steps + 1))
+    turned_away = np.zeros(n, np.int32)
+    key = np.zeros(slots)
+    free_from = np.zeros(bays, np.int32)
+    for i in range(n):
+        free_from[:] = 0
+        p, p_end = offset[first[i]], offset[first[i] + 1]
+        q, q_end = offset[second[i]], offset[second[i] + 1]
+        if mix == 0.0:
+            q = q_end
+        slot, k = 0, 0
+        while p < p_end or q < q_end:
+            if q >= q_end or (p < p_end and arrival_h[p] <= arrival_h[q]):
+                j, keep = p, uniforms[i, slot] >= drop
+                p += 1
+            else:
+                j, keep = q, uniforms[i, slot] < mix
+                q += 1
+            u_cap, u_limit = uniforms[i, slots + slot], uniforms[i, 2 * slots + slot]
+            slot += 1
+            if not keep:
+                continue
+            kw = charger_kw * (1.0 + spread * (2.0 * u_limit - 1.0))
+            begin = arrival_h[j] + arrival_shift[i]
+            if own_charging:
+                begin += energy_kwh[j] / kw
+            a = max(0, int(np.ceil((begin - open_h) / step_h - 1e-9)))
+            d = min(steps, int(np.floor((departure_h[j] + departure_shift[i] - open_h) / step_h + 1e-9)))
+            if d <= a:
+                continue
+            place = -1
+            for b in range(bays):
+                if free_from[b] <= a:
+                    place = b
+                    break
+            if place < 0:
+                turned_away[i] += 1
+                continue
+            free_from[place] = d
+            arrive[i, k], depart[i, k], bay[i, k] = a, d, place
+            # a driver who states nothing is taken to stay to the end
+            stated[i, k] = steps if np.isnan(stated_h[j]) else (stated_h[j] + arrival_shift[i] - open_h) / step_h
+            cap[i, k] = low_kwh + (high_kwh - low_kwh) * u_cap
+            limit[i, k] = kw
+            quota[i, k] = min(cap[i, k], efficiency * kw * step_h)
+            key[k] = -stated[i, k] + by_laxity * quota[i, k] * efficiency / (kw * step_h)
+            for t in range(a, d):
+                power[i, t] += kw
+                if t <= d - 2:
+                    capacity[i, t] += quota[i, k]
+                    full[i, t] += cap[i, k]
+            k += 1
+        count[i] = k
+        order[i, :k] = np.argsort(key[:k])
+    return count, arrive, depart, stated, quota, cap, limit, bay, order, capacity, full, power, turned_away
+
+
+class Capacity(NamedTuple):
+    """The uncertain sample delta = (K, P) of a scenario program, one scenario per row, no padding.
+
+    Attributes:
+        energy_kwh: (N, T) K_t [kWh].
+        power_kw: (N, T) P_t [kW].
+    """
+
+    energy_kwh: Floats
+    power_kw: Floats
+
+    @property
+    def sha256(self) -> str:
+        """Fingerprint of the numbers."""
+        digest = hashlib.sha256()
+        for part in self:
+            digest.update(np.ascontiguousarray(part, dtype="<f8").tobytes())
+        return digest.hexdigest()
+
+
+def sample_capacity(
+    instance: Instance, source: Law, n_samples: int, seed: int, quota: str = "executable"
+) -> Capacity:
+    """Draw ``n_samples`` capacities; a law that replays days takes each day in turn, so no day counts twice by chance.
+
+    Args:
+        instance: the lot.
+        source: the law.
+        n_samples: N.
+        seed: of the sample.
+        quota: "executable" (every bay's share can be moved in one step) or "full" (cap minus energy on arrival).
+    """
+    require(quota in ("executable", "full"), "quota", quota, "executable, full")
+    rng = np.random.default_rng(seed)
+    number("n_samples", n_samples, 1, 10_000_000, integer=True)
+    width, normal_width = noise_shape(instance, source)
+    n_days = len(source.days.offset) - 1
+    energy, power = [], []
+    for start in range(0, n_samples, _CHUNK):
+        rows = min(_CHUNK, n_samples - start)
+        days = (np.arange(start, start + rows) % n_days).tolist() if source.replay else None
+        part = draw(instance, source, rng.random((rows, width)), rng.standard_normal((rows, normal_width)), days)
+        energy.append((part.capacity_kwh if quota == "executable" else part.full_kwh)[:, :-1])
+        power.append(part.power_kw[:, :-1])
+    result = Capacity(np.concatenate(energy), np.concatenate(power))
+    if source.smoothed:
+        result.energy_kwh[:] += instance.energy_scale_kwh * rng.random(result.energy_kwh.shape)
+        result.power_kw[:] += instance.charger_kw * rng.random(result.power_kw.shape)
+    return result

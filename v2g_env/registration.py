@@ -1,0 +1,41 @@
+"""One table of all environments; importing v2g_env registers them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import gymnasium
+
+__all__ = ["ENVIRONMENTS", "Entry", "register_all"]
+
+
+class Entry(NamedTuple):
+    """Where an environment's classes are; loaded only when it is made."""
+
+    id: str
+    problem: str
+    single: str
+    vector: str
+
+
+ENVIRONMENTS = (
+    Entry(
+        "V2G/ParkingLot-v0",
+        "parking_lot",
+        "v2g_env.parking_lot.env:ParkingLotEnv",
+        "v2g_env.parking_lot.env:ParkingLotVectorEnv",
+    ),
+    Entry(
+        "V2G/ParkingLotBays-v0",
+        "parking_lot",
+        "v2g_env.parking_lot.env:ParkingLotBaysEnv",
+        "v2g_env.parking_lot.env:ParkingLotBaysVectorEnv",
+    ),
+)
+
+
+def register_all() -> None:
+    """Register every entry with gymnasium; safe to call twice."""
+    for entry in ENVIRONMENTS:
+        if entry.id not in gymnasium.registry:
+            gymnasium.register(entry.id, entry_point=entry.single, vector_entry_point=entry.vector)

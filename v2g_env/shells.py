@@ -1,0 +1,257 @@
+"""The two shells that turn a batched model into a gymnasium.Env (batch of one) and a VectorEnv (batch of n)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any, ClassVar, Protocol
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from v2g_env.core.validate import InvalidInputError, number, require
+
+__all__ = ["BatchModel", "ModelEnv", "ModelVectorEnv", "check_action"]
+
+Floats = NDArray[np.float64]
+_SLACK = 1e-6  # float32 rounding of an action at the edge of its range
+
+
+class BatchModel(Protocol):
+    """What a problem's model offers to the shells; scenario and state are NamedTuples of arrays (n, ...)."""
+
+    action_size: int
+    observation_high: NDArray[np.float32]
+
+    def draw(self, generators: Sequence[np.random.Generator], days: Sequence[int] | None = None) -> Any:
+        """Draw one episode per generator."""
+
+    def initial(self, scenario: Any) -> Any:
+        """State at the start of every episode."""
+
+    def step(self, scenario: Any, state: Any, action: Floats) -> tuple[Any, Floats, Floats]:
+        """Next state, money (n, terms) and facts (n, facts)."""
+
+    def observe(self, scenario: Any, state: Any) -> NDArray[np.float32]:
+        """Observations (n, d)."""
+
+
+def check_action(action: Any, shape: tuple[int, ...]) -> Floats:
+    """Return the action as float64 in [-1, 1]; raise InvalidInputError if its shape, a NaN or its range is wrong."""
+    try:
+        values = np.asarray(action, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InvalidInputError(f"action = {action!r:.80}; allowed: numbers of shape {shape}") from None
+    require(values.shape == shape, "shape of action", values.shape, str(shape))
+    top = np.abs(values).max()
+    if not top <= 1.0:
+        if not top <= 1.0 + _SLACK:
+            worst = values.ravel()[int(np.argmax(np.where(np.isnan(values), np.inf, np.abs(values))))]
+            require(False, "action", float(worst), "finite numbers in [-1, 1]")
+        values = np.clip(values, -1.0, 1.0)
+    return values
+
+
+class ModelEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
+    """A model as a single environment. Subclasses set ``terms``, ``facts``, ``tolerance`` and build the model."""
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array", "human"], "render_fps": 2}  # type: ignore[misc]
+    terms: ClassVar[tuple[str, ...]] = ()
+    facts: ClassVar[tuple[str, ...]] = ()
+    tolerance: ClassVar[float] = 0.0
+
+    def __init__(self, model: BatchModel, horizon: int, render_mode: str | None = None) -> None:
+        require(
+            render_mode is None or render_mode in self.metadata["render_modes"],
+            "render_mode",
+            render_mode,
+            "None, rgb_array, human",
+        )
+        self.model = model
+        self.horizon = horizon
+        self.render_mode = render_mode
+        high = model.observation_high
+        self.observation_space = spaces.Box(np.zeros_like(high), high, dtype=np.float32)
+        self.action_space = spaces.Box(-1.0, 1.0, (model.action_size,), np.float32)
+        self._elapsed = horizon
+        self._scenario: Any = None
+        self._state: Any = None
+        self._money: Floats | None = None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Draw a new episode. ``options`` may hold "day": index of the base day; unknown keys raise."""
+        super().reset(seed=seed)
+        days = _option_days(options)
+        if days is not None:
+            require(np.size(days) == 1, "options['day']", days, "one index")
+        self._scenario = self.model.draw([self.np_random], days)
+        self._state = self.model.initial(self._scenario)
+        self._elapsed = 0
+        self._money = None
+        if self.render_mode == "human":
+            self.render()
+        return self.model.observe(self._scenario, self._state)[0], {}
+
+    def step(
+        self, action: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        """One step; info has "violation", "reward_terms" (named money terms [$]) and the model's facts."""
+        require(self._elapsed < self.horizon, "step", self._elapsed, "a call of reset() first: the episode is over")
+        values = check_action(action, (self.model.action_size,))
+        self._state, money, facts = self.model.step(self._scenario, self._state, values[None, :])
+        self._money = money
+        self._elapsed += 1
+        row = facts[0].tolist()
+        terms = money[0].tolist()
+        info: dict[str, Any] = dict(zip(self.facts, row, strict=True))
+        info["violation"] = row[0] > self.tolerance
+        info["reward_terms"] = dict(zip(self.terms, terms, strict=True))
+        if self.render_mode == "human":
+            self.render()
+        observation = self.model.observe(self._scenario, self._state)[0]
+        return observation, sum(terms), self._elapsed == self.horizon, False, info
+
+    def get_state(self) -> dict[str, Any]:
+        """Everything needed to continue from here, the random generator's state included."""
+        return {
+            "scenario": self._scenario,
+            "state": self._state,
+            "elapsed": self._elapsed,
+            "rng": copy.deepcopy(self.np_random.bit_generator.state),
+        }
+
+    def set_state(self, saved: dict[str, Any]) -> NDArray[np.float32]:
+        """Go back to a state from ``get_state`` and return its observation."""
+        self._scenario, self._state = saved["scenario"], saved["state"]
+        self._elapsed = saved["elapsed"]
+        self.np_random.bit_generator.state = copy.deepcopy(saved["rng"])
+        return self.model.observe(self._scenario, self._state)[0]
+
+
+class ModelVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDArray[Any]]):
+    """A model as n environments stepped by one call; environment i equals the single one seeded with seed + i."""
+
+    terms: ClassVar[tuple[str, ...]] = ()
+    facts: ClassVar[tuple[str, ...]] = ()
+    tolerance: ClassVar[float] = 0.0
+
+    def __init__(
+        self,
+        model: BatchModel,
+        horizon: int,
+        num_envs: int = 1,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+    ) -> None:
+        number("num_envs", num_envs, 1, 1_000_000, integer=True)
+        mode = AutoresetMode(autoreset_mode)
+        self.metadata = {"render_modes": [], "autoreset_mode": mode}
+        self.model = model
+        self.horizon = horizon
+        self.num_envs = num_envs
+        self.mode = mode
+        high = model.observation_high
+        self.single_observation_space = spaces.Box(np.zeros_like(high), high, dtype=np.float32)
+        self.single_action_space = spaces.Box(-1.0, 1.0, (model.action_size,), np.float32)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._generators: list[np.random.Generator] = []
+        self._scenario: Any = None
+        self._state: Any = None
+        self._elapsed = np.full(num_envs, horizon)
+        self._over = np.ones(num_envs, bool)
+
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Start all episodes, or those of options["reset_mask"]; options["day"]: (n,) base days."""
+        options = dict(options or {})
+        mask = np.asarray(options.pop("reset_mask", np.ones(self.num_envs, bool)))
+        require(
+            mask.shape == (self.num_envs,) and mask.dtype == bool and bool(mask.any()),
+            "options['reset_mask']",
+            mask,
+            f"({self.num_envs},) booleans, at least one True",
+        )
+        days = _option_days(options)
+        if days is not None:
+            require(np.shape(days) == (self.num_envs,), "options['day']", days, f"({self.num_envs},) indices")
+        self._seed(seed)
+        self._restart(mask, days)
+        return self.model.observe(self._scenario, self._state), {}
+
+    def _seed(self, seed: int | list[int | None] | None) -> None:
+        if seed is None and self._generators:
+            return
+        seeds = seed if isinstance(seed, list) else [None if seed is None else seed + i for i in range(self.num_envs)]
+        require(len(seeds) == self.num_envs, "seed", seeds, f"{self.num_envs} seeds")
+        if not self._generators:
+            self._generators = [seeding.np_random(one)[0] for one in seeds]
+            return
+        for i, one in enumerate(seeds):
+            if one is not None:
+                self._generators[i] = seeding.np_random(one)[0]
+
+    def _restart(self, mask: NDArray[np.bool_], days: Sequence[int] | None = None) -> None:
+        rows = np.flatnonzero(mask)
+        if days is not None:
+            days = [days[i] for i in rows]
+        scenario = self.model.draw([self._generators[i] for i in rows], days)
+        state = self.model.initial(scenario)
+        if len(rows) == self.num_envs:
+            self._scenario, self._state = scenario, state
+        else:
+            require(self._scenario is not None, "options['reset_mask']", mask, "all True at the first reset")
+            self._scenario = _with_rows(self._scenario, rows, scenario)
+            self._state = _with_rows(self._state, rows, state)
+        self._elapsed[rows] = 0
+        self._over[rows] = False
+
+    def step(
+        self, actions: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+        """One step of all; info holds (n,) arrays under the single environment's names, reward terms flattened."""
+        require(self._scenario is not None, "step", "before reset", "a call of reset() first")
+        values = check_action(actions, (self.num_envs, self.model.action_size))
+        if self.mode == AutoresetMode.DISABLED:
+            require(not self._over.any(), "step", "a finished episode", "a call of reset() with its reset_mask first")
+        fresh = self._over.copy()  # finished one step ago (NEXT_STEP): this step only resets them
+        self._state, money, facts = self.model.step(self._scenario, self._state, values)
+        reward = money.sum(axis=1)
+        self._elapsed += 1
+        done = (self._elapsed >= self.horizon) & ~fresh
+        info: dict[str, Any] = {name: facts[:, k] for k, name in enumerate(self.facts)}
+        info["violation"] = (facts[:, 0] > self.tolerance) & ~fresh
+        info["reward_terms"] = {name: money[:, k] for k, name in enumerate(self.terms)}
+        if fresh.any():
+            reward[fresh] = 0.0
+            self._restart(fresh)
+        self._over |= done
+        if done.any() and self.mode == AutoresetMode.SAME_STEP:
+            info["final_obs"] = self.model.observe(self._scenario, self._state)
+            info["_final_obs"] = done.copy()
+            self._restart(done)
+        observation = self.model.observe(self._scenario, self._state)
+        return observation, reward, done, np.zeros(self.num_envs, bool), info
+
+
+def _option_days(options: dict[str, Any] | None) -> Any:
+    for key in options or {}:
+        require(key == "day", "option of reset", key, "day")
+    days = (options or {}).get("day")
+    return None if days is None else np.atleast_1d(days).tolist()
+
+
+def _with_rows(whole: Any, rows: NDArray[np.int64], part: Any) -> Any:
+    columns = []
+    for old, new in zip(whole, part, strict=True):
+        column = old.copy()
+        column[rows] = new
+        columns.append(column)
+    return type(whole)(*columns)
