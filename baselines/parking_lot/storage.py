@@ -224,6 +224,14 @@ def _paths(capacity, lengths, slopes, start, tie):
 
 
 @njit(cache=True)
+def _next_piece(lengths, b):
+    """First piece from b on that is not empty; empty ones may stand out of order."""
+    while b < 4 and lengths[b] <= 0.0:
+        b += 1
+    return b
+
+
+@njit(cache=True)
 def _backward(capacity, lengths, slopes, tie, seg_slope, seg_length, seg_count):
     """Fill W_t, the value of ending step t with x in [0, K_t], as slopes from x = 0 upwards."""
     steps = len(capacity)
@@ -233,7 +241,10 @@ def _backward(capacity, lengths, slopes, tie, seg_slope, seg_length, seg_count):
         skip = lengths[t, 0] + lengths[t, 1]
         room = capacity[t - 1]
         a, b, m = 0, 0, 0
-        while (a < seg_count[t] or b < 4) and room > 0.0:
+        while room > 0.0:
+            b = _next_piece(lengths[t], b)
+            if a >= seg_count[t] and b >= 4:
+                break
             if b >= 4 or (a < seg_count[t] and seg_slope[t, a] > slopes[t, b]):
                 slope, length = seg_slope[t, a], seg_length[t, a]
                 a += 1
@@ -264,22 +275,24 @@ def _forward(capacity, lengths, slopes, tie, start, seg_slope, seg_length, seg_c
         a, b = 0, 0
         x = 0.0
         left, right = np.inf, -np.inf
-        while a < seg_count[t] or b < 4:
+        while True:
+            b = _next_piece(lengths[t], b)
+            if a >= seg_count[t] and b >= 4:
+                break
             from_value = b >= 4 or (a < seg_count[t] and seg_slope[t, a] > slopes[t, b])
             slope = seg_slope[t, a] if from_value else slopes[t, b]
             length = seg_length[t, a] if from_value else lengths[t, b]
-            if length > 0.0:
-                if rest <= 1e-11:
-                    right = slope
-                    break
-                use = min(length, rest)
-                rest -= use
-                left = slope
-                if from_value:
-                    x += use
-                if use < length - 1e-11:
-                    right = slope
-                    break
+            if rest <= 1e-11:
+                right = slope
+                break
+            use = min(length, rest)
+            rest -= use
+            left = slope
+            if from_value:
+                x += use
+            if use < length - 1e-11:
+                right = slope
+                break
             if from_value:
                 a += 1
             else:
@@ -291,8 +304,8 @@ def _forward(capacity, lengths, slopes, tie, start, seg_slope, seg_length, seg_c
         if np.isnan(held):
             # at the lower end any slope up to the right one serves, at the upper end any down to the left one
             held = right if before <= 0.0 and right > -np.inf else left
-            if held == np.inf:
-                held = right
+            if np.isinf(held):
+                held = right if right > -np.inf else 0.0  # nothing can move: any price will do
         multiplier[t] = -held
         stored[t] = x
         interior = x > 1e-11 and x < capacity[t]

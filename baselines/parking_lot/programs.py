@@ -1,0 +1,243 @@
+"""Scenario programs of the parking lot: robust, relaxed, adversarial, shift; each plan comes with its certificate.
+
+The robust program has random right-hand sides only, so its N x T rows collapse to one minimum per step and the exact path
+solver of storage.py does the rest. The relaxed program ties the steps of a scenario together by one slack; it is a linear
+program whose rows are added when they are violated. Both end in the same certificate: plan, multipliers, support list.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from baselines import risk
+from baselines.certificate import FORMAT
+from baselines.parking_lot.relaxed import Duals, solve_relaxed
+from baselines.parking_lot.storage import Market, bound, solve_paths, tie_break
+from v2g_env.core.market import load_profile, pv_profile
+from v2g_env.core.validate import number, require
+from v2g_env.parking_lot.instance import Instance
+from v2g_env.parking_lot.model import VIOLATION_TOLERANCE
+from v2g_env.parking_lot.scenario import Capacity, law, sample_capacity
+
+__all__ = ["Solution", "excess", "expected_market", "inflate", "solve", "solve_sample"]
+
+Floats = NDArray[np.float64]
+
+
+class Solution(NamedTuple):
+    """A certified plan.
+
+    Attributes:
+        plan: (T,) stored energy at the end of every step [kWh].
+        value: planned money without slack penalties [$/day].
+        certificate: JSON data, see baselines.certificate.check.
+    """
+
+    plan: Floats
+    value: float
+    certificate: dict[str, Any]
+
+
+def expected_market(instance: Instance) -> Market:
+    """Prices, and the community's offers with all factors at their mean of one; (1, T) offers [kW]."""
+    hours = instance.hours
+    net = pv_profile(hours, instance.pv_peak_kw) - load_profile(
+        hours, instance.load_base_kw, instance.load_evening_kw, instance.load_morning_kw
+    )
+    return Market(instance.buy, np.maximum(net, 0.0)[None], np.maximum(-net, 0.0)[None])
+
+
+def inflate(instance: Instance, sample: Capacity, radius: float) -> Capacity:
+    """Worst point of the ball of ``radius`` chargers around every sample: K - R, P - R in chargers, floored at 0.
+
+    The ball's norm is the largest deviation over all steps, energies in charger-steps and powers in chargers. The same
+    norm is the ground metric of the Wasserstein distance in the shift bound. The floor keeps the ball inside K, P >= 0.
+    """
+    number("radius", radius, 0.0, 1e6)
+    if radius == 0.0:
+        return sample
+    return Capacity(
+        np.maximum(sample.energy_kwh - radius * instance.energy_scale_kwh, 0.0),
+        np.maximum(sample.power_kw - radius * instance.charger_kw, 0.0),
+    )
+
+
+def excess(instance: Instance, plan_kwh: Floats, sample: Capacity) -> Floats:
+    """f(x, delta_i) of every sample, (N,): largest violation over the open steps, in units of one charger."""
+    change = np.diff(plan_kwh, prepend=0.0)
+    eta, tau = instance.efficiency, instance.step_h
+    power = np.where(change >= 0.0, change / (eta * tau), -change * eta / tau)
+    last = len(plan_kwh) - 1  # empty by rule, no random row
+    energy = (plan_kwh[:last] - sample.energy_kwh[:, :last]).max(axis=1) / instance.energy_scale_kwh
+    return np.maximum(energy, (power - sample.power_kw).max(axis=1) / instance.charger_kw)
+
+
+def solve(
+    instance: Instance,
+    *,
+    n_samples: int = 2000,
+    seed: int = 1,
+    law_name: str = "generator",
+    beta: float = 1e-5,
+    rho: float | None = None,
+    radius: float = 0.0,
+    quota: str = "executable",
+    looks: int = 1,
+    distance: float | None = None,
+) -> Solution:
+    """Solve a scenario program on a fresh sample and certify it.
+
+    Args:
+        instance: the lot.
+        n_samples, seed, law_name: the sample; days of a "days:" law are taken in turn.
+        beta: confidence parameter of the risk statement in (0, 1).
+        rho: None for the robust program, else the price of one charger of violation per scenario [$].
+        radius: R in chargers; 0 for none. Positive: adversarial program, and the basis of the shift bound.
+        quota: "executable", or "full" as an upper reference that cannot always be carried out.
+        looks: number of programs tried on the same sample; each gets beta / looks.
+        distance: Wasserstein distance mu of another law in the ball's norm [chargers]; adds the shift statement.
+
+    Raises:
+        InvalidInputError: for any argument out of range.
+    """
+    source = law(law_name)
+    sample = sample_capacity(instance, source, n_samples, seed, quota)
+    origin = {"law": source.name, "seed": int(seed), "n_samples": int(n_samples), "quota": quota}
+    return solve_sample(instance, sample, origin, beta, rho, radius, looks, distance, continuous=source.smoothed)
+
+
+def solve_sample(
+    instance: Instance,
+    sample: Capacity,
+    origin: dict[str, Any],
+    beta: float = 1e-5,
+    rho: float | None = None,
+    radius: float = 0.0,
+    looks: int = 1,
+    distance: float | None = None,
+    continuous: bool = False,
+) -> Solution:
+    """As ``solve`` on a given sample; ``origin`` says where it came from (law, seed, n_samples, quota).
+
+    ``continuous`` may be True only for a law in which P{f(x, delta) = 0} = 0 for every plan by construction: then a
+    relaxed program gets the two-sided bound, otherwise the one-sided bound that allows ties.
+    """
+    number("beta", beta, 0.0, 1.0, open_low=True, open_high=True)
+    number("looks", looks, 1, 10**6, integer=True)
+    if rho is not None:
+        number("rho", rho, 0.0, 1e9, open_low=True)
+    worst = inflate(instance, sample, radius)
+    market = expected_market(instance)
+    if rho is None:
+        plan, support, duals = _robust(instance, market, worst)
+    else:
+        plan, support, duals = solve_relaxed(instance, market, worst, rho)
+    value = float(solve_value(instance, market, plan))
+    share = beta / looks
+    eps_low, eps_up, theorem = _risk(len(worst.energy_kwh), len(support), share, rho is not None, continuous)
+    certificate = {
+        "format": FORMAT,
+        "problem": "parking_lot",
+        "kind": "scenario program",
+        "instance_sha256": instance.hash,
+        "instance": _plain(instance),
+        "sample": origin | {"sha256": sample.sha256},
+        "program": {"rho": rho, "radius": float(radius)},
+        "plan_kwh": plan.tolist(),
+        "value_usd": value,
+        "multiplier": duals.multiplier.tolist(),
+        "row_duals": [list(row) for row in duals.rows],
+        "support": [int(i) for i in support],
+        "risk": {"beta": beta, "looks": looks, "theorem": theorem, "eps_low": eps_low, "eps": eps_up},
+    }
+    if distance is not None:
+        require(radius > 0.0, "radius", radius, "a positive radius for a statement about shifted laws")
+        certificate["shift"] = {"distance": float(distance), "eps": float(risk.shifted(eps_up, radius, distance))}
+    return Solution(plan, value, certificate)
+
+
+def solve_value(instance: Instance, market: Market, plan: Floats) -> float:
+    """Planned money of a plan [$/day]."""
+    from baselines.parking_lot.storage import plan_money
+
+    return float(plan_money(instance, market, plan)[0])
+
+
+def _plain(instance: Instance) -> dict[str, Any]:
+    import json
+
+    return dict(json.loads(instance.to_json()))
+
+
+def _risk(n: int, k: int, beta: float, relaxed: bool, continuous: bool) -> tuple[float, float, str]:
+    if relaxed and continuous:
+        low, up = risk.relaxed(n, k, beta)
+        return float(low), float(up), "relaxed"
+    return 0.0, float(risk.degenerate(n, k, beta)), "degenerate"
+
+
+def _robust(instance: Instance, market: Market, sample: Capacity) -> tuple[Floats, list[int], Duals]:
+    """Plan, irreducible support list and duals of the robust program."""
+
+    def answer(rows: list[int] | slice) -> tuple[Floats, Floats]:
+        path = solve_paths(
+            instance, market, sample.energy_kwh[rows].min(axis=0)[None], sample.power_kw[rows].min(axis=0)[None]
+        )
+        return path.stored_kwh[0], path.multiplier[0]
+
+    plan, multiplier = answer(slice(None))
+    support = _active(instance, plan, sample)
+    for i in sorted(support, reverse=True):
+        fewer = [j for j in support if j != i]
+        if fewer and np.abs(answer(fewer)[0] - plan).max() <= VIOLATION_TOLERANCE:
+            support = fewer
+    same, multiplier = answer(support)
+    require(
+        bool(np.abs(same - plan).max() <= VIOLATION_TOLERANCE), "support", support, "a list that reproduces the plan"
+    )
+    return plan, support, robust_duals(instance, market, plan, multiplier, sample, support)
+
+
+def _active(instance: Instance, plan: Floats, sample: Capacity) -> list[int]:
+    """One scenario for every step whose energy or power row is tight."""
+    lowest, weakest = sample.energy_kwh.min(axis=0), sample.power_kw.min(axis=0)
+    change = np.diff(plan, prepend=0.0)
+    eta, tau = instance.efficiency, instance.step_h
+    power = np.where(change >= 0.0, change / (eta * tau), -change * eta / tau)
+    chosen = set()
+    for t in range(len(plan)):
+        if t < len(plan) - 1 and plan[t] >= lowest[t] - 1e-9:
+            chosen.add(int(sample.energy_kwh[:, t].argmin()))
+        if power[t] >= weakest[t] - 1e-9:
+            chosen.add(int(sample.power_kw[:, t].argmin()))
+    return sorted(chosen) or [0]
+
+
+def robust_duals(
+    instance: Instance, market: Market, plan: Floats, multiplier: Floats, sample: Capacity, support: list[int]
+) -> Duals:
+    """Row duals of the support that go with the balance multipliers of the path solver."""
+    eta, tau = instance.efficiency, instance.step_h
+    kw, kwh = instance.charger_kw, instance.energy_scale_kwh
+    following = np.append(multiplier[1:], 0.0)
+    holding = multiplier - following - tie_break(len(plan))
+    wear, buy = instance.wear_usd_per_kwh, market.buy
+    rows: list[tuple[str, int, int, float]] = []
+    for t in range(len(plan)):
+        by_energy = min(support, key=lambda i, t=t: sample.energy_kwh[i, t])  # type: ignore[misc]
+        by_power = min(support, key=lambda i, t=t: sample.power_kw[i, t])  # type: ignore[misc]
+        limit = sample.power_kw[by_power, t]
+        if t < len(plan) - 1 and holding[t] > 0.0:
+            rows.append(("energy", t, by_energy, float(holding[t] * kwh)))
+        cost = (instance.fee_fraction if limit < market.surplus_kw[0, t] else 1.0) * buy[t]
+        gain = (instance.return_fraction if limit < market.deficit_kw[0, t] else instance.sell_fraction) * buy[t]
+        charge = -multiplier[t] * eta - cost - wear
+        discharge = gain - wear + multiplier[t] / eta
+        if charge > 0.0 and limit < market.surplus_kw[0, t] + instance.grid_limit_kw:
+            rows.append(("charge", t, by_power, float(charge * kw * tau)))
+        if discharge > 0.0 and limit < market.deficit_kw[0, t] + instance.grid_limit_kw:
+            rows.append(("discharge", t, by_power, float(discharge * kw * tau)))
+    return Duals(multiplier, tuple(rows))

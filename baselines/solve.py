@@ -1,0 +1,81 @@
+"""The only place that calls a linear solver: build once, add rows lazily, never trust a status silently."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import highspy
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["LinearProgram", "LinearSolution", "SolverError"]
+
+Floats = NDArray[np.float64]
+
+
+class SolverError(RuntimeError):
+    """The solver did not prove optimality; the text names its status."""
+
+
+class LinearSolution(NamedTuple):
+    """Primal point (columns,), row duals (rows,) in the sense d objective / d right-hand side, objective."""
+
+    point: Floats
+    row_dual: Floats
+    objective: float
+
+
+class LinearProgram:
+    """maximise cost x  subject to  low <= A x <= up  and  lower <= x <= upper, kept inside HiGHS between changes.
+
+    Args:
+        cost, lower, upper: (columns,) objective and finite bounds of the first columns.
+    """
+
+    def __init__(self, cost: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> None:
+        self._highs: Any = highspy.Highs()
+        self._highs.setOptionValue("output_flag", False)
+        self._highs.setOptionValue("threads", 1)
+        # the tie-break of the programs is far below HiGHS' usual 1e-7
+        self._highs.setOptionValue("primal_feasibility_tolerance", 1e-9)
+        self._highs.setOptionValue("dual_feasibility_tolerance", 1e-10)
+        self._highs.changeObjectiveSense(highspy.ObjSense.kMaximize)
+        self.columns = 0
+        self.rows = 0
+        self.add_columns(cost, lower, upper)
+
+    def add_columns(self, cost: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> int:
+        """Add empty columns; returns the index of the first."""
+        cost, lower, upper = (np.asarray(part, dtype=np.float64) for part in (cost, lower, upper))
+        count = len(cost)
+        nothing, none = np.zeros(count, np.int32), np.zeros(0, np.int32)
+        if count:
+            self._highs.addCols(count, cost, lower, upper, 0, nothing, none, np.zeros(0))
+        first, self.columns = self.columns, self.columns + count
+        return first
+
+    def add_rows(self, low: ArrayLike, up: ArrayLike, columns: ArrayLike, values: ArrayLike) -> int:
+        """Add rows with the same number of entries each: columns and values (rows, entries); returns the first index."""
+        low, up = np.asarray(low, dtype=np.float64), np.asarray(up, dtype=np.float64)
+        columns, values = np.asarray(columns, dtype=np.int32), np.asarray(values, dtype=np.float64)
+        count, entries = columns.shape
+        starts = np.arange(0, count * entries, max(entries, 1), dtype=np.int32)
+        if count:
+            self._highs.addRows(count, low, up, count * entries, starts, columns.ravel(), values.ravel())
+        first, self.rows = self.rows, self.rows + count
+        return first
+
+    def solve(self) -> LinearSolution:
+        """Solve from the last basis.
+
+        Raises:
+            SolverError: for every status but proven optimality.
+        """
+        self._highs.run()
+        status = self._highs.getModelStatus()
+        if status != highspy.HighsModelStatus.kOptimal:
+            raise SolverError(f"status of HiGHS = {self._highs.modelStatusToString(status)}; allowed: Optimal")
+        solution = self._highs.getSolution()
+        return LinearSolution(
+            np.array(solution.col_value), np.array(solution.row_dual), float(self._highs.getObjectiveValue())
+        )
