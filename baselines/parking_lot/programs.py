@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from baselines import risk
 from baselines.certificate import FORMAT
 from baselines.parking_lot.relaxed import Duals, solve_relaxed
-from baselines.parking_lot.storage import Market, bound, solve_paths, tie_break
-from v2g_env.core.market import load_profile, pv_profile
+from baselines.parking_lot.samples import excess, expected_market, inflate
+from baselines.parking_lot.storage import Market, plan_money, solve_paths, tie_break
 from v2g_env.core.validate import number, require
 from v2g_env.parking_lot.instance import Instance
 from v2g_env.parking_lot.model import VIOLATION_TOLERANCE
@@ -39,40 +39,6 @@ class Solution(NamedTuple):
     plan: Floats
     value: float
     certificate: dict[str, Any]
-
-
-def expected_market(instance: Instance) -> Market:
-    """Prices, and the community's offers with all factors at their mean of one; (1, T) offers [kW]."""
-    hours = instance.hours
-    net = pv_profile(hours, instance.pv_peak_kw) - load_profile(
-        hours, instance.load_base_kw, instance.load_evening_kw, instance.load_morning_kw
-    )
-    return Market(instance.buy, np.maximum(net, 0.0)[None], np.maximum(-net, 0.0)[None])
-
-
-def inflate(instance: Instance, sample: Capacity, radius: float) -> Capacity:
-    """Worst point of the ball of ``radius`` chargers around every sample: K - R, P - R in chargers, floored at 0.
-
-    The ball's norm is the largest deviation over all steps, energies in charger-steps and powers in chargers. The same
-    norm is the ground metric of the Wasserstein distance in the shift bound. The floor keeps the ball inside K, P >= 0.
-    """
-    number("radius", radius, 0.0, 1e6)
-    if radius == 0.0:
-        return sample
-    return Capacity(
-        np.maximum(sample.energy_kwh - radius * instance.energy_scale_kwh, 0.0),
-        np.maximum(sample.power_kw - radius * instance.charger_kw, 0.0),
-    )
-
-
-def excess(instance: Instance, plan_kwh: Floats, sample: Capacity) -> Floats:
-    """f(x, delta_i) of every sample, (N,): largest violation over the open steps, in units of one charger."""
-    change = np.diff(plan_kwh, prepend=0.0)
-    eta, tau = instance.efficiency, instance.step_h
-    power = np.where(change >= 0.0, change / (eta * tau), -change * eta / tau)
-    last = len(plan_kwh) - 1  # empty by rule, no random row
-    energy = (plan_kwh[:last] - sample.energy_kwh[:, :last]).max(axis=1) / instance.energy_scale_kwh
-    return np.maximum(energy, (power - sample.power_kw).max(axis=1) / instance.charger_kw)
 
 
 def solve(
@@ -161,8 +127,6 @@ def solve_sample(
 
 def solve_value(instance: Instance, market: Market, plan: Floats) -> float:
     """Planned money of a plan [$/day]."""
-    from baselines.parking_lot.storage import plan_money
-
     return float(plan_money(instance, market, plan)[0])
 
 

@@ -161,11 +161,13 @@ def draw_from(
 
 
 def sample(instance: Instance, source: Law, n_samples: int, seed: int, days: Sequence[int] | None = None) -> Scenario:
-    """Draw ``n_samples`` independent episodes from one seed."""
+    """Draw ``n_samples`` episodes from one seed; a law that replays days takes each day in turn unless told ``days``."""
     number("n_samples", n_samples, 1, 10_000_000, integer=True)
     number("seed", seed, 0, 2**63, integer=True)
     rng = np.random.default_rng(seed)
     width, normal_width = noise_shape(instance, source)
+    if days is None and source.replay:
+        days = (np.arange(n_samples) % (len(source.days.offset) - 1)).tolist()
     parts = []
     for start in range(0, n_samples, _CHUNK):
         rows = min(_CHUNK, n_samples - start)
@@ -370,18 +372,10 @@ def sample_capacity(
         quota: "executable" (every bay's share can be moved in one step) or "full" (cap minus energy on arrival).
     """
     require(quota in ("executable", "full"), "quota", quota, "executable, full")
-    rng = np.random.default_rng(seed)
-    number("n_samples", n_samples, 1, 10_000_000, integer=True)
-    width, normal_width = noise_shape(instance, source)
-    n_days = len(source.days.offset) - 1
-    energy, power = [], []
-    for start in range(0, n_samples, _CHUNK):
-        rows = min(_CHUNK, n_samples - start)
-        days = (np.arange(start, start + rows) % n_days).tolist() if source.replay else None
-        part = draw(instance, source, rng.random((rows, width)), rng.standard_normal((rows, normal_width)), days)
-        energy.append((part.capacity_kwh if quota == "executable" else part.full_kwh)[:, :-1])
-        power.append(part.power_kw[:, :-1])
-    result = Capacity(np.concatenate(energy), np.concatenate(power))
+    episodes = sample(instance, source, n_samples, seed)
+    energy = (episodes.capacity_kwh if quota == "executable" else episodes.full_kwh)[:, :-1]
+    result = Capacity(energy.copy(), episodes.power_kw[:, :-1].copy())
+    rng = np.random.default_rng([seed, 1])
     if source.smoothed:
         result.energy_kwh[:] += instance.energy_scale_kwh * rng.random(result.energy_kwh.shape)
         result.power_kw[:] += instance.charger_kw * rng.random(result.power_kw.shape)
