@@ -28,7 +28,7 @@ from typing import Any, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betainc, betaln, gammaln
+from scipy.special import betainc, betaincc, betaln, gammaln
 
 from v2g_env.core.validate import number, require
 
@@ -111,7 +111,7 @@ def a_priori_samples(eps: float, n_decisions: Count, beta: float) -> int:
     accepted = np.array([n_decisions - 1.0])
 
     def enough(n: int) -> bool:
-        return bool(_tail_excess(log_t, n, accepted, beta)[0][0] >= 3 * _slack(n))
+        return bool(_tail_excess(log_t, n, accepted, beta)[0][0] >= 3 * _tail_slack(n))
 
     high = int(n_decisions)
     while not enough(high):
@@ -349,8 +349,13 @@ def _like(given: Count | Counts, result: Floats) -> float | Floats:
 
 
 def _slack(n: int) -> float:
-    """Bound the rounding error of the functions f below, whose largest parts have the size of log N!."""
+    """Bound the rounding error of `_excess`, whose largest parts have the size of log N!."""
     return 1e-11 + 1e-14 * math.lgamma(n + 1)
+
+
+def _tail_slack(n: int) -> float:
+    """Bound the rounding error of `_tail_excess`, which holds one incomplete beta function and no factorials."""
+    return 1e-11 + 1e-16 * n
 
 
 def _newton(
@@ -433,8 +438,8 @@ def _excess(s: Floats, n: int, k: Floats, terms: Sequence[tuple[float, int]], he
 
 def _tail_excess(s: Floats, n: int, v: Floats, beta: float) -> tuple[Floats, Floats]:
     """Return f(s) = log beta - log P{Bin(n, 1 - e^s) <= v} and its slope, for v < n; convex in s."""
-    t, e = np.exp(s), -np.expm1(s)
-    log_tail = np.log(betainc(n - v, v + 1, t))
+    e = -np.expm1(s)
+    log_tail = np.log(betaincc(v + 1, n - v, e))
     slope = -np.exp((n - v) * s + v * np.log(e) - betaln(n - v, v + 1) - log_tail)
     return math.log(beta) - log_tail, slope
 
@@ -464,7 +469,7 @@ def _binomial_limit(n: int, v: Floats, beta: float) -> Floats:
     """Return the smallest p with P{Bin(n, p) <= v} <= beta, rounded up; 1 where v = n."""
     inner = np.minimum(v, n - 1)
     start = _start(n, inner, math.log(beta / 2))
-    s = _newton(lambda at, v: _tail_excess(at, n, v, beta), start, inner, -np.inf, _slack(n))
+    s = _newton(lambda at, v: _tail_excess(at, n, v, beta), start, inner, -np.inf, _tail_slack(n))
     return _as_upper(s, v == n)
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import highspy
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_matrix
 
 __all__ = ["LinearProgram", "LinearSolution", "SolverError"]
 
@@ -64,6 +65,13 @@ class LinearProgram:
             self._highs.addRows(count, low, up, count * entries, starts, columns.ravel(), values.ravel())
         first, self.rows = self.rows, self.rows + count
         return first
+
+    def add_matrix(self, low: Floats, up: Floats, matrix: csr_matrix) -> None:
+        """Add the rows of a sparse matrix (rows, columns)."""
+        count = matrix.shape[0]
+        starts = matrix.indptr[:-1].astype(np.int32)
+        self._highs.addRows(count, low, up, matrix.nnz, starts, matrix.indices.astype(np.int32), matrix.data)
+        self.rows += count
 
     def solve(self) -> LinearSolution:
         """Solve from the last basis.

@@ -75,51 +75,56 @@ class PlanReplay(_Target):
 
 
 class ChargeWhenCheap(_Target):
-    """Fills the present cars to a share of their capacity in the cheapest hours, empties them in the dearest.
+    """Takes the community's surplus in the cheapest hours and serves its deficit in the dearest, blind to departures.
+
+    Never more than a share of what the present cars can hold; nothing is bought for storage from the retailer.
 
     Args:
         model: of the environment.
         share: of what the present cars can hold.
     """
 
-    def __init__(self, model: Model, share: float = 0.9) -> None:
+    def __init__(self, model: Model, share: float = 0.6) -> None:
         super().__init__(model)
         number("share", share, 0.0, 1.0)
         self.share = share
-        buy = model.instance.buy
-        self.cheap, self.dear = buy.min() + (buy.max() - buy.min()) / 3.0, buy.max() - (buy.max() - buy.min()) / 3.0
+        low, high = model.instance.buy.min(), model.instance.buy.max()
+        self.cheap, self.dear = low + (high - low) / 3.0, high - (high - low) / 3.0
 
     def target_kwh(self, observation: Seen, step: int) -> Floats:
-        """Share of K in cheap hours, zero in dear ones, unchanged in between."""
-        price = self.model.instance.buy[min(step + self.gate, self.steps - 1)]
-        if price <= self.cheap:
-            return self.share * 200.0 * self.see(observation, "capacity")
+        """As the price of the closed step says, within share x K."""
+        return np.minimum(self.wish_kwh(observation, step), self.share * 200.0 * self.see(observation, "capacity"))
+
+    def wish_kwh(self, observation: Seen, step: int) -> Floats:
+        """Energy that the offers and the price of the closed step suggest, whatever the cars can hold."""
+        lot = self.model.instance
+        price = lot.buy[min(step + self.gate, self.steps - 1)]
         ahead = 200.0 * self.see(observation, "ahead")
-        return np.zeros(len(observation)) if price >= self.dear else ahead
+        if price <= self.cheap:
+            return ahead + lot.efficiency * lot.step_h * 200.0 * self.see(observation, "surplus")
+        if price >= self.dear:
+            return np.maximum(ahead - lot.step_h / lot.efficiency * 200.0 * self.see(observation, "deficit"), 0.0)
+        return ahead
 
 
-class LeastLaxity(_Target):
-    """Uses cars by the time they have left: stores only in those that state to stay, and returns energy as time runs out.
+class LeastLaxity(ChargeWhenCheap):
+    """As ChargeWhenCheap, but only cars whose stated departure leaves slack hold energy; the rest is returned in time.
 
     Args:
         model: of the environment.
-        hours: stated hours (1, 2 or 3) that a car must exceed to hold energy at the end of the closed step.
+        hours: stated hours (0 to 3) that a car must have left beyond the present step to hold energy.
     """
 
     def __init__(self, model: Model, hours: int = 2) -> None:
-        super().__init__(model)
-        number("hours", hours, 1, 3, integer=True)
+        super().__init__(model, 1.0)
+        number("hours", hours, 0, 3, integer=True)
         self.hours = hours
-        self._cheap = ChargeWhenCheap(model, 1.0)
 
     def target_kwh(self, observation: Seen, step: int) -> Floats:
-        """Fill the safe cars while it is cheap; afterwards keep what the safe cars can hold."""
+        """The same wish within the capacity of cars with slack."""
         names = [f"stated_{h}h" for h in range(self.hours + 1, 5)]
         safe = 200.0 * sum(self.see(observation, name) for name in names)
-        price = self.model.instance.buy[min(step + self.gate, self.steps - 1)]
-        if price <= self._cheap.cheap:
-            return np.asarray(safe)
-        return np.minimum(safe, 200.0 * self.see(observation, "ahead"))
+        return np.minimum(self.wish_kwh(observation, step), safe)
 
 
 class PredictiveControl(_Target):

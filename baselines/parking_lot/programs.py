@@ -109,7 +109,7 @@ def solve_sample(
         "problem": "parking_lot",
         "kind": "scenario program",
         "instance_sha256": instance.hash,
-        "instance": _plain(instance),
+        "instance": instance.to_dict(),
         "sample": origin | {"sha256": sample.sha256},
         "program": {"rho": rho, "radius": float(radius)},
         "plan_kwh": plan.tolist(),
@@ -128,12 +128,6 @@ def solve_sample(
 def solve_value(instance: Instance, market: Market, plan: Floats) -> float:
     """Planned money of a plan [$/day]."""
     return float(plan_money(instance, market, plan)[0])
-
-
-def _plain(instance: Instance) -> dict[str, Any]:
-    import json
-
-    return dict(json.loads(instance.to_json()))
 
 
 def _risk(n: int, k: int, beta: float, relaxed: bool, continuous: bool) -> tuple[float, float, str]:

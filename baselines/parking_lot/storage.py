@@ -159,6 +159,7 @@ def bound(
     multiplier: Floats,
     tie: Floats | None = None,
     start_kwh: Floats | None = None,
+    row_price: Floats | None = None,
 ) -> Floats:
     """Proven upper limit on the objective of every feasible path, (n,) [$], from any multipliers (n, T).
 
@@ -171,6 +172,8 @@ def bound(
         multiplier: lambda (n, T).
         tie: (T,) fees of tie_break; None for the plain objective.
         start_kwh: (n,) energy stored before the first step, default 0.
+        row_price: (3, T) prices charged for stored energy [$/kWh], charging and discharging power [$/kW] (multipliers of
+            further rows, whose right-hand sides the caller adds); none if None.
     """
     lam = np.atleast_2d(multiplier)
     n, steps = lam.shape
@@ -181,7 +184,10 @@ def bound(
         market.buy, np.broadcast_to(market.surplus_kw, shape), np.broadcast_to(market.deficit_kw, shape)
     )
     lengths = _lengths(instance, filled, np.broadcast_to(power, shape))
-    gains = _slopes(instance, market.buy)[None] + lam[..., None]
+    prices = np.zeros((3, steps)) if row_price is None else row_price
+    eta, tau = instance.efficiency, instance.step_h
+    extra = np.stack([prices[1] / (eta * tau)] * 2 + [-prices[2] * eta / tau] * 2, axis=-1)
+    gains = (_slopes(instance, market.buy) + extra)[None] + lam[..., None]
     # psi(w) + lambda w over w: charging pieces are worth running while their slope is below -lambda, and conversely
     exchange = np.concatenate(
         [np.maximum(-gains[..., :2], 0.0) * lengths[..., :2], np.maximum(gains[..., 2:], 0.0) * lengths[..., 2:]], -1
@@ -189,12 +195,12 @@ def bound(
     capacity = np.array(np.broadcast_to(capacity_kwh, shape), dtype=np.float64)
     capacity[:, -1] = 0.0
     following = np.concatenate([lam[:, 1:], np.zeros((n, 1))], axis=1)
-    holding = capacity * np.maximum(lam - following - fees, 0.0)
+    holding = capacity * np.maximum(lam - following - fees - prices[0], 0.0)
     first = np.zeros(n) if start_kwh is None else -lam[:, 0] * start_kwh
     terms = np.concatenate([exchange, holding, first[:, None]], axis=1)
     # every term carries a few roundings of its factors, the sum n more: gamma_m = m u / (1 - m u), Higham 2002, ch. 3
     scale = np.abs(terms) + _roundoff_scale(lam, following, lengths, capacity, gains)
-    slack = (terms.shape[1] + 16) * np.finfo(float).eps * scale.sum(axis=1)
+    slack = (terms.shape[1] + 24) * np.finfo(float).eps * scale.sum(axis=1)
     return np.nextafter(terms.sum(axis=1) + slack, np.inf)
 
 

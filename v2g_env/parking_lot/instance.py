@@ -167,6 +167,10 @@ class Instance:
         """Canonical JSON: sorted keys, shortest float representation."""
         return json.dumps(asdict(self), sort_keys=True, allow_nan=False)
 
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as plain JSON data."""
+        return dict(json.loads(self.to_json()))
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Instance:
         """Build from a mapping; unknown keys and wrong types raise InvalidInputError."""

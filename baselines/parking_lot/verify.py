@@ -1,0 +1,270 @@
+"""Checks of the parking lot's certificates: NumPy only, no solver, everything recomputed from seeds and duals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from baselines import risk
+from baselines.certificate import CertificateError, Report, unpack
+from baselines.parking_lot.reachable import reachable, true_market
+from baselines.parking_lot.samples import excess, expected_market, inflate, physical_limits
+from baselines.parking_lot.storage import _lengths, _slopes, bound, plan_money, tie_break
+from v2g_env.core.validate import InvalidInputError
+from v2g_env.parking_lot.instance import Instance
+from v2g_env.parking_lot.model import VIOLATION_TOLERANCE, Model
+from v2g_env.parking_lot.scenario import Capacity, law, sample, sample_capacity
+from v2g_env.rollout import Recorded, rollout
+
+__all__ = ["verify"]
+
+Floats = NDArray[np.float64]
+Data = Mapping[str, Any]
+
+_COMMON = {"format", "problem", "kind", "instance_sha256", "instance", "sample"}
+_FIELDS = {
+    "scenario program": {"program", "plan_kwh", "value_usd", "multiplier", "row_duals", "support", "risk", "shift"},
+    "hindsight bound": {"multiplier", "mean_bound_usd"},
+    "policy": {"policy", "plan_kwh", "actions", "mean_return_usd", "days_violated", "risk", "gap"},
+}
+_MONEY = 1e-6  # agreement of recomputed money, relative to 1 + |value|
+
+
+def verify(certificate: Data, instance: Instance | None) -> Report:
+    """Check one certificate; see baselines.certificate.check."""
+    kind = certificate.get("kind")
+    _expect(kind in _FIELDS, "kind", kind, ", ".join(_FIELDS))
+    for key in certificate:
+        _expect(key in _COMMON | _FIELDS[kind], "field", key, ", ".join(sorted(_COMMON | _FIELDS[kind])))
+    try:
+        written = Instance.from_dict(certificate["instance"])
+    except InvalidInputError as error:
+        raise CertificateError(f"instance = invalid: {error}") from None
+    _expect(written.hash == certificate["instance_sha256"], "instance_sha256", certificate["instance_sha256"], written.hash)
+    if instance is not None:
+        _expect(instance.hash == written.hash, "instance", written.hash, f"the given instance {instance.hash}")
+    checks: dict[str, Callable[[Data, Instance], Report]] = {
+        "scenario program": _program,
+        "hindsight bound": _hindsight,
+        "policy": _policy,
+    }
+    return checks[kind](certificate, written)
+
+
+def _expect(ok: bool | np.bool_, field: str, value: object, allowed: str) -> None:
+    if not ok:
+        raise CertificateError(f"{field} = {value!r:.200}; allowed: {allowed}")
+
+
+def _near(field: str, claimed: Any, true: float) -> None:
+    ok = isinstance(claimed, (int, float)) and abs(claimed - true) <= _MONEY * (1.0 + abs(true))
+    _expect(ok, field, claimed, f"{true!r} (recomputed)")
+
+
+def _vector(field: str, values: Any, length: int) -> Floats:
+    result = np.asarray(values, dtype=np.float64)
+    _expect(result.shape == (length,) and bool(np.isfinite(result).all()), field, values, f"{length} finite numbers")
+    return result
+
+
+def _program(data: Data, lot: Instance) -> Report:
+    origin = data["sample"]
+    source = law(origin["law"])
+    nominal = sample_capacity(lot, source, origin["n_samples"], origin["seed"], origin["quota"])
+    _expect(nominal.sha256 == origin["sha256"], "sample.sha256", origin["sha256"], nominal.sha256)
+    rho, radius = data["program"]["rho"], data["program"]["radius"]
+    worst = inflate(lot, nominal, radius)
+    plan = _vector("plan_kwh", data["plan_kwh"], lot.steps)
+    _expect(plan.min() >= 0.0 and plan[-1] == 0.0, "plan_kwh", data["plan_kwh"], "at least 0, and 0 in the last step")
+    f = excess(lot, plan, worst)
+    support = _support(data["support"], len(f))
+    violated = np.flatnonzero(f > VIOLATION_TOLERANCE)
+    if rho is None:
+        _expect(not len(violated), "plan_kwh", f"violates sample {violated[:1]}", "feasible for every sample")
+    else:
+        _expect(rho > 0.0, "program.rho", rho, "positive")
+        _expect(set(violated.tolist()) <= set(support), "support", support, "every violated sample is in the list")
+    market = expected_market(lot)
+    value = float(plan_money(lot, market, plan)[0])
+    _near("value_usd", data["value_usd"], value)
+    slack = np.maximum(f[support], 0.0).sum()
+    objective = value - float(tie_break(lot.steps) @ plan) - (0.0 if rho is None else rho * slack)
+    upper = _program_bound(lot, worst, data, rho, support)
+    gap = upper - objective
+    _expect(gap <= _MONEY * (1.0 + abs(objective)), "optimality gap [$]", gap, "at most 1e-6 relative")
+    unique = _unique(lot, worst, data, rho, support)
+    eps_low, eps = _risk_of(data["risk"], len(f), len(support), rho is not None, source.smoothed)
+    claims = [
+        f"the plan is optimal for its {len(support)} support samples and for all {len(f)}, gap {gap:.1e} $",
+        f"with confidence 1 - {data['risk']['beta']:g} the law {source.name} violates the plan with probability at most "
+        f"{eps:.4g}" + (f" (inflated by {radius:g} chargers)" if radius else ""),
+    ]
+    if unique:
+        claims.append("the plan is the only optimum: the support list reproduces it")
+    values = {"value_usd": value, "gap_usd": gap, "eps": eps, "eps_low": eps_low, "complexity": float(len(support))}
+    if "shift" in data:
+        shift = data["shift"]
+        moved = float(risk.shifted(eps, radius, shift["distance"]))
+        _expect(abs(moved - shift["eps"]) <= 1e-9, "shift.eps", shift["eps"], repr(moved))
+        claims.append(f"any law within Wasserstein distance {shift['distance']:g} violates it with at most {moved:.4g}")
+        values["shift_eps"] = moved
+    return Report("scenario program", tuple(claims), values | {"unique": float(unique)})
+
+
+def _support(support: Any, n: int) -> list[int]:
+    ok = isinstance(support, list) and all(type(i) is int and 0 <= i < n for i in support)
+    _expect(ok and len(set(support)) == len(support) > 0, "support", support, f"distinct indices below {n}")
+    return list(support)
+
+
+def _row_prices(lot: Instance, worst: Capacity, data: Data, support: list[int]) -> tuple[Floats, Floats, Floats]:
+    """Prices (3, T), each scenario's total dual (N,), and the terms dual x right-hand side."""
+    prices = np.zeros((3, lot.steps))
+    total = np.zeros(len(worst.energy_kwh))
+    terms = []
+    kinds = ("energy", "charge", "discharge")
+    allowed = set(support)
+    for kind, t, i, dual in data["row_duals"]:
+        _expect(kind in kinds and 0 <= t < lot.steps, "row_duals", (kind, t), "a kind and a step of the horizon")
+        _expect(i in allowed, "row_duals", i, "samples of the support")
+        _expect(np.isfinite(dual) and dual >= 0.0, "row_duals", dual, "finite and not negative")
+        unit = lot.energy_scale_kwh if kind == "energy" else lot.charger_kw
+        limit = worst.energy_kwh[i, t] if kind == "energy" else worst.power_kw[i, t]
+        prices[kinds.index(kind), t] += dual / unit
+        total[i] += dual
+        terms.append(dual * limit / unit)
+    return prices, total, np.array([*terms, 0.0])
+
+
+def _program_bound(lot: Instance, worst: Capacity, data: Data, rho: float | None, support: list[int]) -> float:
+    """Upper limit on the objective of the program that knows the support alone (hence of the whole program)."""
+    lam = _vector("multiplier", data["multiplier"], lot.steps)
+    prices, total, terms = _row_prices(lot, worst, data, support)
+    energy_max, power_max = physical_limits(lot)
+    upper = bound(
+        lot,
+        expected_market(lot),
+        np.full((1, lot.steps), energy_max),
+        np.full((1, lot.steps), power_max),
+        lam[None],
+        tie_break(lot.steps),
+        row_price=prices,
+    )[0]
+    slack_max = max(energy_max / lot.energy_scale_kwh, power_max / lot.charger_kw)
+    overpaid = 0.0 if rho is None else float(np.maximum(total - rho, 0.0).sum() * slack_max)
+    rounding = (len(terms) + 16) * np.finfo(float).eps * float(np.abs(terms).sum())
+    return float(np.nextafter(upper + terms.sum() + overpaid + rounding, np.inf))
+
+
+def _unique(lot: Instance, worst: Capacity, data: Data, rho: float | None, support: list[int]) -> bool:
+    """Whether the duals leave only one optimum: rows and bounds with a nonzero dual hold with equality in all optima.
+
+    The columns stored (T), change in four pieces (4 T) and slack of each support sample must be determined by these
+    equations; full column rank is sufficient. False means "not shown", not "wrong".
+    """
+    steps, tiny = lot.steps, 1e-10
+    lam = np.asarray(data["multiplier"], dtype=np.float64)
+    prices, total, _ = _row_prices(lot, worst, data, support)
+    eta, tau = lot.efficiency, lot.step_h
+    extra = np.stack([prices[1] / (eta * tau)] * 2 + [-prices[2] * eta / tau] * 2, axis=-1)
+    gains = _slopes(lot, lot.buy) + extra + lam[:, None]
+    market = expected_market(lot)
+    lengths = _lengths(lot, market, np.full((1, steps), physical_limits(lot)[1]))[0]
+    following = np.append(lam[1:], 0.0)
+    holding = lam - following - tie_break(steps) - prices[0]
+    holding[-1] = 1.0  # emptied by rule
+    place = {i: 5 * steps + m for m, i in enumerate(support)}
+    free = np.ones(5 * steps + len(support), bool)
+    free[:steps] = np.abs(holding) <= tiny
+    free[steps : 5 * steps] = ((np.abs(gains) <= tiny) & (lengths > 0.0)).ravel()
+    for i in support:
+        free[place[i]] = rho is not None and total[i] >= rho * (1.0 - 1e-9)
+    rows = []
+    for t in range(steps):
+        row = np.zeros(len(free))
+        row[t] = 1.0
+        if t:
+            row[t - 1] = -1.0
+        row[steps + 4 * t : steps + 4 * t + 4] = [-1.0, -1.0, 1.0, 1.0]
+        rows.append(row)
+    for kind, t, i, dual in data["row_duals"]:
+        if dual <= tiny:
+            continue
+        row = np.zeros(len(free))
+        row[place[i]] = -1.0
+        if kind == "energy":
+            row[t] = 1.0 / lot.energy_scale_kwh
+        else:
+            pieces = [0, 1] if kind == "charge" else [2, 3]
+            scale = 1.0 / (eta * tau) if kind == "charge" else eta / tau
+            row[[steps + 4 * t + p for p in pieces]] = scale / lot.charger_kw
+        rows.append(row)
+    system = np.array(rows)[:, free]
+    return bool(system.shape[1] == 0 or np.linalg.matrix_rank(system) == system.shape[1])
+
+
+def _risk_of(claim: Data, n: int, k: int, relaxed: bool, continuous: bool) -> tuple[float, float]:
+    beta, looks = claim["beta"], claim["looks"]
+    _expect(0.0 < beta < 1.0 and type(looks) is int and looks >= 1, "risk", claim, "beta in (0, 1), looks at least 1")
+    two_sided = relaxed and continuous
+    _expect(
+        claim["theorem"] == ("relaxed" if two_sided else "degenerate"),
+        "risk.theorem",
+        claim["theorem"],
+        "relaxed (only for a relaxed program and a law without ties) or degenerate",
+    )
+    low, up = risk.relaxed(n, k, beta / looks) if two_sided else (0.0, risk.degenerate(n, k, beta / looks))
+    _expect(abs(claim["eps"] - up) <= 1e-9, "risk.eps", claim["eps"], repr(float(up)))
+    _expect(abs(claim["eps_low"] - low) <= 1e-9, "risk.eps_low", claim["eps_low"], repr(float(low)))
+    return float(low), float(up)
+
+
+def _hindsight(data: Data, lot: Instance) -> Report:
+    origin = data["sample"]
+    scenario = sample(lot, law(origin["law"]), origin["n_samples"], origin["seed"])
+    lam = unpack(data["multiplier"])
+    _expect(lam.shape == (origin["n_samples"], lot.steps), "shape of multiplier", lam.shape, "(n_samples, steps)")
+    _expect(np.isfinite(lam).all(), "multiplier", "not finite", "finite numbers")
+    mean = float(bound(lot, true_market(lot, scenario), reachable(lot, scenario), None, lam).mean())
+    _expect(data["mean_bound_usd"] >= mean - 1e-9, "mean_bound_usd", data["mean_bound_usd"], f"at least {mean!r}")
+    claim = f"no policy of V2G/ParkingLot-v0 earns more than {mean:.4f} $ on average over these {len(lam)} days"
+    return Report("hindsight bound", (claim,), {"mean_bound_usd": mean})
+
+
+def _policy(data: Data, lot: Instance) -> Report:
+    origin = data["sample"]
+    source = law(origin["law"])
+    scenario = sample(lot, source, origin["n_samples"], origin["seed"])
+    model = Model(lot, source, data["plan_kwh"])
+    actions = unpack(data["actions"])
+    n = origin["n_samples"]
+    _expect(actions.shape == (n, lot.steps, 1), "shape of actions", actions.shape, f"({n}, {lot.steps}, 1)")
+    try:
+        episodes = rollout(model, scenario, Recorded(actions.astype(np.float32)))
+    except InvalidInputError as error:
+        raise CertificateError(str(error)) from None
+    mean = float(episodes.returns.mean())
+    _near("mean_return_usd", data["mean_return_usd"], mean)
+    bad = int((episodes.excess > VIOLATION_TOLERANCE).sum())
+    _expect(data["days_violated"] == bad, "days_violated", data["days_violated"], str(bad))
+    claims = [f"{data['policy']} earns {mean:.4f} $ on average over {n} days of {source.name}; {bad} days are violated"]
+    values = {"mean_return_usd": mean, "days_violated": float(bad)}
+    stated = data["risk"]
+    if stated is None:
+        _expect(source.replay, "risk", None, "a hold-out bound, as the days are independent draws")
+    else:
+        _expect(not source.replay, "risk", stated, "none: redrawn days are not independent")
+        eps = float(risk.hold_out(n, bad, stated["beta"]))
+        _expect(abs(eps - stated["eps"]) <= 1e-9, "risk.eps", stated["eps"], repr(eps))
+        claims.append(f"with confidence 1 - {stated['beta']:g} it violates a fresh day with probability at most {eps:.4g}")
+        values["eps"] = eps
+    lam = unpack(data["gap"]["multiplier"])
+    _expect(lam.shape == (n, lot.steps), "shape of gap.multiplier", lam.shape, "(n_samples, steps)")
+    gaps = bound(lot, true_market(lot, scenario), reachable(lot, scenario), None, lam) - episodes.returns
+    _expect(gaps.min() >= -1e-9, "gap", float(gaps.min()), "not negative on any path (weak duality)")
+    _near("gap.mean_usd", data["gap"]["mean_usd"], float(gaps.mean()))
+    claims.append(f"the best trajectories in hindsight earn at most {gaps.mean():.4f} $ more on average")
+    return Report("policy", tuple(claims), values | {"gap_usd": float(gaps.mean())})
