@@ -12,8 +12,6 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,40 +19,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.bundle_files import (
+    ACTIVATION,
+    CONFIG,
+    FORMAT,
+    NORMALISER,
+    WEIGHTS,
+    BundleError,
+    check_tensors,
+    digest,
+    read_files,
+    write_folder,
+)
 from agents.config import TrainConfig
 from agents.normaliser import Normaliser
-from v2g_env.core.validate import InvalidInputError, array, require
+from v2g_env.core.validate import array, require
 
-__all__ = ["FORMAT", "Bundle", "BundleError", "bundle_hash", "load_bundle", "load_sb3_zip", "save_bundle", "write_folder"]
+__all__ = ["FORMAT", "Bundle", "BundleError", "bundle_hash", "load_bundle", "load_sb3_zip", "save_bundle"]
 
-FORMAT = "v2g-env bundle 1"
-CONFIG, WEIGHTS = "config.json", "policy.safetensors"
-ACTIVATION = {"ppo": "tanh", "sac": "relu"}
-_KEYS = {
-    "format": str,
-    "algorithm": str,
-    "activation": str,
-    "net_arch": list,
-    "observation_size": int,
-    "action_size": int,
-    "normaliser": (dict, type(None)),
-    "env_id": str,
-    "env_kwargs": dict,
-    "instance_hash": str,
-    "train_config": dict,
-    "train_config_hash": str,
-    "seed": int,
-    "steps": int,
-    "versions": dict,
-    "weights_sha256": str,
-    "sha256": str,
-}
-_MAX_CONFIG, _MAX_WEIGHTS = 4_000_000, 500_000_000  # bytes; far above anything this package writes
 _LOG_STD_RANGE = (-20.0, 2.0)  # SAC's own limits
-
-
-class BundleError(ValueError):
-    """A bundle that is incomplete, damaged, foreign or dangerous; the text says which."""
 
 
 class Bundle:
@@ -66,25 +49,22 @@ class Bundle:
     """
 
     def __init__(self, config: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]], seed: int = 0) -> None:
+        """See the class."""
         import torch
-        from torch import nn
 
         self.config = config
         self.hash: str = config["sha256"]
         self._rng = np.random.default_rng(seed)
         self._size = int(config["observation_size"])
         self._squash = config["algorithm"] == "sac"
-        activation = {"tanh": nn.Tanh, "relu": nn.ReLU}[config["activation"]]
-        layers: list[nn.Module] = []
-        for i in range(len(config["net_arch"])):
-            layers += [_linear(tensors, f"layers.{i}"), activation()]
-        self._body = nn.Sequential(*layers)
-        self._head = _linear(tensors, "head")
-        self._spread = _linear(tensors, "log_std") if self._squash else torch.from_numpy(tensors["log_std"])
+        self._activation = {"tanh": torch.tanh, "relu": torch.relu}[config["activation"]]
+        self._tensors = {
+            name: torch.from_numpy(value) for name, value in tensors.items() if not name.startswith("normaliser.")
+        }
         self._normaliser = None
         if config["normaliser"] is not None:
             parts = {name: tensors[f"normaliser.{name}"] for name in ("mean", "variance", "count")}
-            self._normaliser = Normaliser(self._size, 0.0).restore(parts)
+            self._normaliser = Normaliser(self._size).restore(parts)
 
     @property
     def env_id(self) -> str:
@@ -118,53 +98,29 @@ class Bundle:
         if self._normaliser is not None:
             given = self._normaliser(given)
         with torch.no_grad():
-            hidden = self._body(torch.from_numpy(given))
-            mean = self._head(hidden)
+            hidden = torch.from_numpy(given)
+            for i in range(len(self.config["net_arch"])):
+                hidden = self._activation(self._linear(f"layers.{i}", hidden))
+            mean = self._linear("head", hidden)
             action = mean if deterministic else self._sample(mean, hidden)
             action = torch.tanh(action) if self._squash else torch.clamp(action, -1.0, 1.0)
         result = action.numpy()
         return (result[0] if single else result), None
 
+    def _linear(self, name: str, values: Any) -> Any:
+        from torch.nn.functional import linear
+
+        return linear(values, self._tensors[f"{name}.weight"], self._tensors[f"{name}.bias"])
+
     def _sample(self, mean: Any, hidden: Any) -> Any:
         import torch
 
-        log_std = torch.clamp(self._spread(hidden), *_LOG_STD_RANGE) if self._squash else self._spread
+        if self._squash:
+            log_std = torch.clamp(self._linear("log_std", hidden), *_LOG_STD_RANGE)
+        else:
+            log_std = self._tensors["log_std"]
         noise = torch.from_numpy(self._rng.standard_normal(tuple(mean.shape), dtype=np.float32))
         return mean + torch.exp(log_std) * noise
-
-
-def _linear(tensors: Mapping[str, NDArray[Any]], name: str) -> Any:
-    import torch
-    from torch import nn
-
-    weight = torch.from_numpy(tensors[f"{name}.weight"])
-    layer = nn.utils.skip_init(nn.Linear, weight.shape[1], weight.shape[0])  # no draw from torch's generator
-    layer.weight = nn.Parameter(weight, requires_grad=False)
-    layer.bias = nn.Parameter(torch.from_numpy(tensors[f"{name}.bias"]), requires_grad=False)
-    return layer
-
-
-def _shapes(config: Mapping[str, Any]) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Data type and shape of every tensor that the configuration asks for."""
-    d, k = config["observation_size"], config["action_size"]
-    widths = [d, *config["net_arch"]]
-    shapes: dict[str, tuple[str, tuple[int, ...]]] = {}
-
-    def linear(name: str, rows: int, columns: int) -> None:
-        shapes[f"{name}.weight"] = ("float32", (rows, columns))
-        shapes[f"{name}.bias"] = ("float32", (rows,))
-
-    for i, (left, right) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
-        linear(f"layers.{i}", right, left)
-    linear("head", k, widths[-1])
-    if config["algorithm"] == "sac":
-        linear("log_std", k, widths[-1])
-    else:
-        shapes["log_std"] = ("float32", (k,))
-    if config["normaliser"] is not None:
-        shapes |= {f"normaliser.{name}": ("float64", (d,)) for name in ("mean", "variance")}
-        shapes["normaliser.count"] = ("float64", (1,))
-    return shapes
 
 
 def save_bundle(
@@ -199,7 +155,7 @@ def save_bundle(
         "net_arch": list(train.hyperparameters.net_arch),
         "observation_size": int(tensors["layers.0.weight"].shape[1]),
         "action_size": int(tensors["head.weight"].shape[0]),
-        "normaliser": {"clip": Normaliser.clip, "epsilon": Normaliser.epsilon} if "normaliser.mean" in tensors else None,
+        "normaliser": NORMALISER if "normaliser.mean" in tensors else None,
         "env_id": train.env.id,
         "env_kwargs": {"instance": dict(train.env.instance), "law": train.env.law, "plan_kwh": plan_kwh},
         "instance_hash": train.env.build().hash,
@@ -210,8 +166,8 @@ def save_bundle(
         "versions": _versions(),
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
     }
-    config["sha256"] = _digest(config)
-    _check_tensors(config, dict(tensors))
+    config["sha256"] = digest(config)
+    check_tensors(config, dict(tensors))
     text = json.dumps(config, indent=1, allow_nan=False).encode()
     write_folder(Path(path), {CONFIG: text, WEIGHTS: weights, **(extra or {})})
     return str(config["sha256"])
@@ -222,34 +178,9 @@ def _versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in names}}
 
 
-def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
-    """Write a folder under another name, then move it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
-    try:
-        for name, content in files.items():
-            (fresh / name).write_bytes(content)
-        fresh.chmod(0o755)
-        if path.exists():
-            old = fresh / ".old"
-            path.replace(old)
-            fresh.replace(path)
-            shutil.rmtree(path / ".old")
-        else:
-            fresh.replace(path)
-    except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
-
-
-def _digest(config: Mapping[str, Any]) -> str:
-    content = {key: value for key, value in config.items() if key != "sha256"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
-
-
 def bundle_hash(path: str | Path) -> str:
     """Hash of a bundle after checking both files against it; needs neither torch nor safetensors."""
-    return str(_read(Path(path))[0]["sha256"])
+    return str(read_files(Path(path))[0]["sha256"])
 
 
 def load_bundle(path: str | Path, seed: int = 0) -> Bundle:
@@ -262,7 +193,7 @@ def load_bundle(path: str | Path, seed: int = 0) -> Bundle:
     Raises:
         BundleError: with the reason, for anything but an intact bundle of this package.
     """
-    config, weights = _read(Path(path))
+    config, weights = read_files(Path(path))
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
@@ -270,7 +201,7 @@ def load_bundle(path: str | Path, seed: int = 0) -> Bundle:
         tensors = load(weights)
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise BundleError(f"{WEIGHTS} = unreadable ({error}); allowed: a safetensors file") from None
-    _check_tensors(config, tensors)
+    check_tensors(config, tensors)
     return Bundle(config, tensors, seed)
 
 

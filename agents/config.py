@@ -166,8 +166,8 @@ class TrainConfig:
         time_limit_s: stop after this much training time [s]; None: never.
         seed: of everything random; not part of the hash.
         reward_scale: the learner sees reward / reward_scale [$]; logged returns stay in dollars.
-        checkpoint_steps: at every multiple the state is saved, and episodes and generators start afresh from a seed that
-            depends on (seed, step) only: a run resumed from there repeats the uninterrupted one.
+        checkpoint_steps: at every multiple the state is saved, and episodes and generators start afresh from a seed
+            that depends on (seed, step) only: a run resumed from there repeats the uninterrupted one.
         hyperparameters: of the algorithm.
     """
 

@@ -25,6 +25,7 @@ class Normaliser:
     clip = 10.0
 
     def __init__(self, size: int, freeze_at: float = np.inf) -> None:
+        """See the class."""
         self.mean: Floats = np.zeros(size)
         self.variance: Floats = np.ones(size)
         self.count = 0.0

@@ -46,6 +46,7 @@ class NativeVecEnv(VecEnv):  # type: ignore[misc]
     def __init__(
         self, envs: VectorEnv[Any, Any, Any], reward_scale: float = 1.0, normaliser: Normaliser | None = None
     ) -> None:
+        """See the class."""
         mode = envs.metadata.get("autoreset_mode")
         require(mode == AutoresetMode.SAME_STEP, "autoreset_mode", mode, "AutoresetMode.SAME_STEP")
         number("reward_scale", reward_scale, 0, open_low=True)
@@ -68,7 +69,7 @@ class NativeVecEnv(VecEnv):  # type: ignore[misc]
 
     def reset(self) -> NDArray[np.float32]:
         """Start all episodes, with the seeds from ``seed`` if it was called since the last reset."""
-        seeds = None if self._seeds[0] is None else list(self._seeds)
+        seeds: Any = None if self._seeds[0] is None else list(self._seeds)
         observations, _ = self.envs.reset(seed=seeds)
         self._reset_seeds()
         self._reset_options()

@@ -438,8 +438,10 @@ def _excess(s: Floats, n: int, k: Floats, terms: Sequence[tuple[float, int]], he
 
 def _tail_excess(s: Floats, n: int, v: Floats, beta: float) -> tuple[Floats, Floats]:
     """Return f(s) = log beta - log P{Bin(n, 1 - e^s) <= v} and its slope, for v < n; convex in s."""
-    e = -np.expm1(s)
-    log_tail = np.log(betaincc(v + 1, n - v, e))
+    t, e = np.exp(s), -np.expm1(s)
+    # two forms of one function: take the one whose argument is far from 1, where it is stored precisely
+    tail = np.where(e < 0.5, betaincc(v + 1, n - v, np.minimum(e, 0.5)), betainc(n - v, v + 1, np.minimum(t, 0.5)))
+    log_tail = np.log(tail)
     slope = -np.exp((n - v) * s + v * np.log(e) - betaln(n - v, v + 1) - log_tail)
     return math.log(beta) - log_tail, slope
 

@@ -48,7 +48,7 @@ def check_action(action: Any, shape: tuple[int, ...]) -> Floats:
     except (TypeError, ValueError):
         raise InvalidInputError(f"action = {action!r:.80}; allowed: numbers of shape {shape}") from None
     require(values.shape == shape, "shape of action", values.shape, str(shape))
-    top = np.abs(values).max()
+    top = abs(values.item()) if values.size == 1 else np.abs(values).max()
     if not top <= 1.0:
         if not top <= 1.0 + _SLACK:
             worst = values.ravel()[int(np.argmax(np.where(np.isnan(values), np.inf, np.abs(values))))]

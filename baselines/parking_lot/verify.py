@@ -234,6 +234,19 @@ def _hindsight(data: Data, lot: Instance) -> Report:
     return Report("hindsight bound", (claim,), {"mean_bound_usd": mean})
 
 
+def _hold_out(claim: Data, excess_of: Floats, day: NDArray[np.int32] | None) -> tuple[float, str]:
+    """Recompute the Clopper-Pearson limit; redraws of a real day are no new evidence, so each day counts once."""
+    single = np.arange(len(excess_of)) if day is None else np.sort(np.unique(day, return_index=True)[1])
+    bad = int((excess_of[single] > VIOLATION_TOLERANCE).sum())
+    _expect(claim["each_day_once"] is (day is not None), "risk.each_day_once", claim["each_day_once"], str(day is not None))
+    _expect(claim["days"] == len(single), "risk.days", claim["days"], str(len(single)))
+    _expect(claim["violated"] == bad, "risk.violated", claim["violated"], str(bad))
+    _expect(0.0 < claim["beta"] < 1.0, "risk.beta", claim["beta"], "(0, 1)")
+    eps = float(risk.hold_out(len(single), bad, claim["beta"]))
+    _expect(abs(eps - claim["eps"]) <= 1e-9, "risk.eps", claim["eps"], repr(eps))
+    return eps, f"with confidence 1 - {claim['beta']:g} it violates a fresh day with probability at most {eps:.4g}"
+
+
 def _policy(data: Data, lot: Instance) -> Report:
     origin = data["sample"]
     source = law(origin["law"])
@@ -252,15 +265,9 @@ def _policy(data: Data, lot: Instance) -> Report:
     _expect(data["days_violated"] == bad, "days_violated", data["days_violated"], str(bad))
     claims = [f"{data['policy']} earns {mean:.4f} $ on average over {n} days of {source.name}; {bad} days are violated"]
     values = {"mean_return_usd": mean, "days_violated": float(bad)}
-    stated = data["risk"]
-    if stated is None:
-        _expect(source.replay, "risk", None, "a hold-out bound, as the days are independent draws")
-    else:
-        _expect(not source.replay, "risk", stated, "none: redrawn days are not independent")
-        eps = float(risk.hold_out(n, bad, stated["beta"]))
-        _expect(abs(eps - stated["eps"]) <= 1e-9, "risk.eps", stated["eps"], repr(eps))
-        claims.append(f"with confidence 1 - {stated['beta']:g} it violates a fresh day with probability at most {eps:.4g}")
-        values["eps"] = eps
+    eps, text = _hold_out(data["risk"], episodes.excess, scenario.day if source.replay else None)
+    claims.append(text)
+    values["eps"] = eps
     lam = unpack(data["gap"]["multiplier"])
     _expect(lam.shape == (n, lot.steps), "shape of gap.multiplier", lam.shape, "(n_samples, steps)")
     gaps = bound(lot, true_market(lot, scenario), reachable(lot, scenario), None, lam) - episodes.returns

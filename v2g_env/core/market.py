@@ -26,17 +26,20 @@ def load_profile(
     return base_kw + evening + morning
 
 
+@njit(cache=True)
 def ar_factors(normals: NDArray[np.float64], memory: float, sd: float) -> NDArray[np.float64]:
     """Mean-one lognormal AR(1) factors from standard normals, both (n, steps).
 
     The log factor starts in its stationary law N(0, sd^2); ``memory`` is its autocorrelation from step to step.
     """
-    log = np.empty_like(normals)
-    log[:, 0] = normals[:, 0]
+    factors = np.empty(normals.shape)
     fresh = np.sqrt(1.0 - memory**2)
-    for t in range(1, normals.shape[1]):
-        log[:, t] = memory * log[:, t - 1] + fresh * normals[:, t]
-    return np.exp(sd * np.clip(log, -_CLIP_SD, _CLIP_SD) - 0.5 * sd**2)
+    for i in range(normals.shape[0]):
+        log = 0.0
+        for t in range(normals.shape[1]):
+            log = normals[i, 0] if t == 0 else memory * log + fresh * normals[i, t]
+            factors[i, t] = np.exp(sd * min(max(log, -_CLIP_SD), _CLIP_SD) - 0.5 * sd**2)
+    return factors
 
 
 @njit(cache=True)

@@ -49,7 +49,7 @@ class State(NamedTuple):
         closed_kwh: (n,) stored energy fixed at the gate for the end of step t.
         exchange_kw: (n, 4) fixed exchanges of step t: surplus taken, energy returned, retail bought, retail sold.
         bay_kwh: (n, S) what the community has stored in each session's car.
-        wish_kwh: (n, S) what the agent wants there at the end of step t (bays environment only).
+        wish_kwh: (n, S) what the agent wants there at the end of step t; (n, 0) unless it sets every bay.
     """
 
     t: NDArray[np.int32]
@@ -62,16 +62,14 @@ class State(NamedTuple):
 
 @njit(cache=True)
 def _dispatch(i, t, c, s, bay_kwh, wish_kwh, closed, target):
-    """Move row i's energy in step t; returns moved up, moved down, lost, stored; writes target (S,)."""
+    """Move row i's energy in step t, writing bay_kwh; returns moved up, moved down, lost, stored; target is scratch."""
     up, down, lost, stored = 0.0, 0.0, 0.0, 0.0
     for k in range(s.count[i]):
-        target[k] = 0.0
         b = bay_kwh[i, k]
-        if s.depart[i, k] == t + 1:
-            out = min(b, s.charger_kw[i, k] * c.step_h / c.eta)
-            down += out
-            lost += b - out
-        elif s.arrive[i, k] <= t and s.depart[i, k] > t:
+        target[k] = 0.0
+        if s.depart[i, k] >= t + 2:
+            if s.arrive[i, k] > t:
+                continue
             if c.fill == 0:
                 target[k] = b
             elif c.fill == 2 and s.capacity_kwh[i, t] > 0.0:
@@ -79,10 +77,13 @@ def _dispatch(i, t, c, s, bay_kwh, wish_kwh, closed, target):
             elif c.fill == 3:
                 target[k] = wish_kwh[i, k]
             stored += target[k]
+        elif b > 0.0:  # announced: out with it
+            out = min(b, s.charger_kw[i, k] * c.step_h / c.eta)
+            down += out
+            lost += b - out
     gap = closed - stored
-    # within rounding of a full lot there is no gap to close
     for m in range(s.count[i]):
-        if abs(gap) <= 1e-12:
+        if abs(gap) <= 1e-12:  # within rounding of a full lot there is no gap to close
             break
         k = s.order[i, m] if gap > 0.0 else s.order[i, s.count[i] - 1 - m]
         if s.arrive[i, k] > t or s.depart[i, k] < t + 2:
@@ -97,11 +98,13 @@ def _dispatch(i, t, c, s, bay_kwh, wish_kwh, closed, target):
         gap -= move
     stored = 0.0
     for k in range(s.count[i]):
-        if s.arrive[i, k] <= t and s.depart[i, k] >= t + 2:
-            change = target[k] - bay_kwh[i, k]
+        after = target[k]
+        stored += after
+        if s.depart[i, k] >= t + 2:
+            change = after - bay_kwh[i, k]
             up += max(change, 0.0)
             down += max(-change, 0.0)
-            stored += target[k]
+        bay_kwh[i, k] = after
     return up, down, lost, stored
 
 
@@ -162,7 +165,7 @@ def step_kernel(c, s, state, action):
         action: (n, 1) target in [-1, 1], or (n, J) bay powers in [-1, 1] when c.fill is 3.
 
     Returns:
-        Next State, money (n, 7) in the order of model.REWARD_TERMS [$], facts (n, 9) in the order of model.FACTS.
+        The fields of the next State, then money (n, 7) in the order of model.REWARD_TERMS [$], facts (n, 9) in the order of model.FACTS.
     """
     n = len(state.t)
     t_next = state.t.copy()
@@ -189,8 +192,6 @@ def step_kernel(c, s, state, action):
         closed = closed_next[i]
         taken, returned, bought, sold = exchange[i, 0], exchange[i, 1], exchange[i, 2], exchange[i, 3]
         up, down, lost, stored = _dispatch(i, t, c, s, bays, wish, closed, target)
-        for k in range(s.count[i]):
-            bays[i, k] = target[k]
         price = c.buy[t] * c.step_h
         both = min(up, down)
         off = max(abs(closed - stored), abs(closed - stored - lost))
@@ -221,7 +222,8 @@ def step_kernel(c, s, state, action):
         else:
             closed_next[i] = 0.0
             exchange[i, :] = 0.0
-    return State(t_next, stored_next, closed_next, exchange, bays, wish), money, facts
+    # a plain tuple: compiled code rebuilds named tuples slowly
+    return t_next, stored_next, closed_next, exchange, bays, wish, money, facts
 
 
 @njit(cache=True)

@@ -182,7 +182,7 @@ class Model:
             closed_kwh=np.zeros(n),
             exchange_kw=np.zeros((n, 4)),
             bay_kwh=np.zeros((n, slots)),
-            wish_kwh=np.zeros((n, slots)),
+            wish_kwh=np.zeros((n, slots if self.per_bay else 0)),
         )
 
     def step(self, scenario: Scenario, state: State, action: Floats) -> tuple[State, Floats, Floats]:
@@ -196,7 +196,8 @@ class Model:
         Returns:
             The next state, money (n, 7) [$] in the order of REWARD_TERMS, facts (n, 9) in the order of FACTS.
         """
-        return step_kernel(self.constants, scenario, state, action)  # type: ignore[no-any-return]
+        result = step_kernel(self.constants, scenario, state, action)
+        return State._make(result[:6]), result[6], result[7]
 
     def observe(self, scenario: Scenario, state: State) -> NDArray[np.float32]:
         """Observation at the start of step t, a fresh (n, d) float32 array within [0, observation_high]."""

@@ -15,7 +15,6 @@ from v2g_env.parking_lot.scenario import Scenario
 __all__ = ["HEIGHT", "WIDTH", "Window", "frame"]
 
 WIDTH, HEIGHT = 1000, 680
-
 Color = tuple[int, int, int]
 Box = tuple[int, int, int, int]  # left, top, width, height [px]
 
@@ -23,7 +22,6 @@ Box = tuple[int, int, int, int]  # left, top, width, height [px]
 _BLUE, _AMBER, _RED, _GREEN, _PURPLE = (0, 114, 178), (230, 159, 0), (213, 94, 0), (0, 158, 115), (204, 121, 167)
 _INK, _SOFT, _RULE, _PALE, _NOW = (34, 34, 34), (102, 106, 112), (186, 190, 196), (228, 230, 234), (231, 240, 248)
 _CAR, _GLASS, _WHITE, _LEAVING = (205, 211, 219), (132, 141, 152), (255, 255, 255), (255, 244, 214)
-
 _LOT: Box = (24, 110, 420, 346)
 _LEFT, _WIDE = 516, 446  # of all time axes [px]
 _TICKS_H = (1 / 60, 1 / 30, 1 / 12, 1 / 6, 0.25, 0.5, 1.0, 2.0, 3.0, 4.0)
@@ -52,10 +50,10 @@ class _Canvas:
         """Write with the top at y; x is the left end (align 0), the middle (.5) or the right end (1). Returns width."""
         if size not in self._fonts:
             self._fonts[size] = self.pygame.font.Font(None, 2 * size)
-        large = self._fonts[size].render(words, True, color)  # halved, letters keep even distances
-        width, height = large.get_width() // 2, large.get_height() // 2
-        self.surface.blit(self.pygame.transform.smoothscale(large, (width, height)), (round(x - align * width), y))
-        return int(width)
+        large = self._fonts[size].render(words, True, color)
+        half = self.pygame.transform.smoothscale_by(large, 0.5)  # drawn large and halved, letters keep even distances
+        self.surface.blit(half, (round(x - align * half.get_width()), y))
+        return int(half.get_width())
 
     def box(self, box: Box, color: Color, line: int = 0, radius: int = 0) -> None:
         """Fill a rectangle, or draw its frame if ``line`` [px] is positive."""
@@ -77,10 +75,10 @@ class _Canvas:
     def key(self, x: int, y: int, color: Color, words: str, style: str = "box") -> int:
         """Entry of a legend: a sample of the colour and what it means; returns where the next entry may start."""
         if style == "dashed":
-            self.dashed([(x, y + 5), (x + 14, y + 5)], color)
+            self.dashed([(x - 1, y + 5), (x + 13, y + 5)], color)
         else:
             height = 3 if style == "line" else 11
-            self.box((x, y + 5 - height // 2, 12, height), color, 2 if style == "frame" else 0)
+            self.box((x, y + 5 - height // 2, 12, height), color, 2 * (style == "frame"))
         return x + 30 + self.text(words, x + 17, y)
 
 
@@ -154,7 +152,6 @@ def _car(canvas: _Canvas, box: Box, cap: float, stored: float, hours: float, lea
         canvas.text(words, x + wide / 2, top + inner // 2 - size // 3 + 1, size, _INK, 0.5)
     x, wide = left + round(0.71 * width), max(width // 6, min(width // 4, 4))
     full, fill = max(round(cap * inner), 3), max(round(stored * inner), 2 * (stored > 1e-6))
-    canvas.box((x, top + inner - full, wide, full), _WHITE)
     canvas.box((x, top + inner - full, wide, full), _SOFT, 1)
     canvas.box((x, top + inner - fill, wide, fill), _BLUE)
 
@@ -165,19 +162,18 @@ def _lot(canvas: _Canvas, model: Model, scenario: Scenario, state: State) -> Non
     columns, wide, tall = _grid(lot.bays)
     present = np.flatnonzero((scenario.arrive[0] <= t) & (scenario.depart[0] > t))
     leaving = scenario.depart[0] == t + 1
-    scale = max(lot.headroom_high_kwh, 1e-9)
-    gap = 4 if wide >= 30 else min(wide // 6, 2)
+    scale, gap = max(lot.headroom_high_kwh, 1e-9), 4 if wide >= 30 else min(wide // 6, 2)
     corners = [(_LOT[0] + b % columns * wide, _LOT[1] + b // columns * tall) for b in range(lot.bays)]
     cells = [(*corner, wide - gap, tall - gap) for corner in corners]
-    for b in set(range(lot.bays)) - set(scenario.bay[0, present].tolist()):
-        canvas.box(cells[b], _PALE, 1, 4)
+    for cell in cells:
+        canvas.box(cell, _PALE, 1, 4)
     for k in present.tolist():
-        shares = scenario.cap_kwh[0, k] / scale, state.bay_kwh[0, k] / scale
+        cap, stored = scenario.cap_kwh[0, k] / scale, state.bay_kwh[0, k] / scale
         hours = max(float(scenario.stated[0, k] - t) * lot.step_h, 0.0)
-        _car(canvas, cells[scenario.bay[0, k]], *shares, hours, bool(leaving[k]))
+        _car(canvas, cells[scenario.bay[0, k]], cap, stored, hours, bool(leaving[k]))
     canvas.text("Bays", _LOT[0], 84, 20)
-    taken = f"{len(present)} of {lot.bays} taken, {leaving[present].sum()} leaving after this step"
-    canvas.text(taken, _LOT[0] + _LOT[2], 86, 16, _SOFT, 1.0)
+    words = f"{len(present)} of {lot.bays} taken, {leaving[present].sum()} leaving after this step"
+    canvas.text(words, _LOT[0] + _LOT[2], 86, 16, _SOFT, 1.0)
     x = canvas.key(_LOT[0], 472, _BLUE, "community energy stored in the car")
     canvas.key(x, 472, _SOFT, "room for it, up to the car's cap", "frame")
     x = canvas.key(_LOT[0], 493, _AMBER, "announced: leaves after this step", "frame")
@@ -190,10 +186,9 @@ def _stored(canvas: _Canvas, model: Model, scenario: Scenario, state: State) -> 
     """Draw K up to now, the energy stored now, the target fixed for this step, and the plan."""
     lot, t = model.instance, int(state.t[0])
     limit = scenario.capacity_kwh[0, : min(t + 1, lot.steps)].tolist()
-    stored, closed = float(state.stored_kwh[0]), float(state.closed_kwh[0])
-    largest = lot.efficiency * lot.charger_kw * (1.0 + lot.charger_spread) * lot.step_h
-    largest = lot.bays * min(lot.headroom_high_kwh, largest)
-    high = _ceiling(max(largest, *limit, *model.plan_kwh.tolist(), stored, closed))
+    stored, closed, plan = float(state.stored_kwh[0]), float(state.closed_kwh[0]), [0.0, *model.plan_kwh.tolist()]
+    largest = lot.bays * min(lot.headroom_high_kwh, lot.efficiency * (1.0 + lot.charger_spread) * lot.energy_scale_kwh)
+    high = _ceiling(max(largest, *limit, *plan, stored, closed))
     digits = 0 if high >= 100.0 else 1
     plot = _Plot(128, 160, lot.steps, 0.0, high)
     plot.axes(canvas, "Stored energy [kWh]", t, {0.0: "0", high / 2: f"{high / 2:g}", high: f"{high:g}"})
@@ -201,16 +196,14 @@ def _stored(canvas: _Canvas, model: Model, scenario: Scenario, state: State) -> 
     if t > 0:
         canvas.box(plot.bar(t - 1, stored), _BLUE)
     x = canvas.key(_LEFT, 106, _BLUE, f"stored now: {stored:.{digits}f}")
-    for s, value in enumerate(limit):
-        canvas.line((plot.x(s), plot.y(limit[max(s - 1, 0)])), (plot.x(s), plot.y(value)), _INK, 2)
-        canvas.line((plot.x(s), plot.y(value)), (plot.x(s + 1), plot.y(value)), _INK, 2)
+    stairs = [(plot.x(end), plot.y(value)) for s, value in enumerate(limit) for end in (s, s + 1)]
+    canvas.pygame.draw.lines(canvas.surface, _INK, False, stairs, 2)
     x = canvas.key(x, 106, _INK, f"limit K: {limit[-1]:.{digits}f}", "line")
     if lot.gate_closure_steps == 1 and t < lot.steps:
         canvas.box((plot.x(t) - 1, plot.y(closed) - 2, max(plot.x(t + 1) - plot.x(t), 3) + 2, 4), _RED)
         x = canvas.key(x, 106, _RED, f"target, this step: {closed:.{digits}f}", "line")
-    if model.plan_kwh.any():
-        points = [(plot.x(s), plot.y(value)) for s, value in enumerate([0.0, *model.plan_kwh.tolist()])]
-        canvas.dashed(points, _SOFT)
+    if any(plan):
+        canvas.dashed([(plot.x(s), plot.y(value)) for s, value in enumerate(plan)], _SOFT)
         canvas.key(x, 106, _SOFT, "plan", "dashed")
 
 
@@ -225,17 +218,15 @@ def _market(canvas: _Canvas, model: Model, scenario: Scenario, now: int) -> None
     if now < lot.steps:
         canvas.key(_LEFT + 180, 308, _INK, f"this step: {lot.buy[now]:g}")
     known = min(now + lot.gate_closure_steps + 1, lot.steps)
-    surplus, deficit = scenario.surplus_kw[0, :known].tolist(), scenario.deficit_kw[0, :known].tolist()
+    surplus, deficit = (offer[0, :known].tolist() for offer in (scenario.surplus_kw, scenario.deficit_kw))
     high = _ceiling(max(lot.pv_peak_kw, lot.load_base_kw + lot.load_evening_kw, *surplus, *deficit))
     plot = _Plot(440, 80, lot.steps, -high, high)
     plot.axes(canvas, "Community [kW]", now, {high: f"{high:g}", 0.0: "0", -high: f"{high:g}"})
     for s in range(known):
         canvas.box(plot.bar(s, surplus[s]), _GREEN)
         canvas.box(plot.bar(s, -deficit[s]), _PURPLE)
-    x = canvas.key(_LEFT + 180, 414, _GREEN, "surplus for sale")
-    canvas.key(x, 414, _PURPLE, "deficit to cover")
-    span = lot.close_h - lot.open_h
-    tick = next((tick for tick in _TICKS_H if span / tick <= 8.0), _TICKS_H[-1])
+    canvas.key(canvas.key(_LEFT + 180, 414, _GREEN, "surplus for sale"), 414, _PURPLE, "deficit to cover")
+    tick = next((tick for tick in _TICKS_H if (lot.close_h - lot.open_h) / tick <= 8.0), _TICKS_H[-1])
     for i in range(int(np.ceil(lot.open_h / tick - 1e-9)), int(np.floor(lot.close_h / tick + 1e-9)) + 1):
         x = plot.x((i * tick - lot.open_h) / lot.step_h)
         canvas.line((x, 520), (x, 524), _RULE)
@@ -245,7 +236,7 @@ def _market(canvas: _Canvas, model: Model, scenario: Scenario, now: int) -> None
 
 def _money(canvas: _Canvas, money: NDArray[np.float64] | None) -> None:
     canvas.line((24, 568), (WIDTH - 24, 568), _RULE)
-    canvas.text("Money of the step before [$]", 24, 582, 20)
+    canvas.text("Money of the step before [$]" + (": none yet" if money is None else ""), 24, 582, 20)
     hint = "fee: paid for surplus;  return: earned for energy handed back;  redistribution: moving energy between cars"
     canvas.text(hint, WIDTH - 24, 585, 15, _SOFT, 1.0)
     row = [0.0] * len(REWARD_TERMS) if money is None else money[0].tolist()
@@ -253,14 +244,13 @@ def _money(canvas: _Canvas, money: NDArray[np.float64] | None) -> None:
         x = 24 + 119 * (i + 1)
         canvas.text(name.replace("_", " "), x, 614, 16, _SOFT, 1.0)
         words = f"{value:+.2f}" if abs(value) >= 0.005 else "0"
-        canvas.text("-" if money is None else words, x, 636, 20, _INK, 1.0)
+        canvas.text(" " if money is None else words, x, 636, 20, _INK, 1.0)
 
 
 def frame(model: Model, scenario: Scenario, state: State, money: NDArray[np.float64] | None) -> NDArray[np.uint8]:
     """Draw the batch's first episode at the start of step t = state.t[0]; nothing that is known only later is used.
 
-    ``money`` (n, 7) holds the terms of the step before [$], None before the first. Returns a new (HEIGHT, WIDTH, 3)
-    array. Raises ImportError if pygame is not installed.
+    ``money``: (n, 7) terms of the step before [$], or None. Returns (HEIGHT, WIDTH, 3). ImportError without pygame.
     """
     canvas = _Canvas()
     lot, t = model.instance, int(state.t[0])
@@ -285,19 +275,20 @@ class Window:
         """Open the window."""
         self._pygame = _pygame()
         self._pygame.display.init()
-        self._screen = self._pygame.display.set_mode((width, height))
+        self._pygame.display.set_mode((width, height))
         self._pygame.display.set_caption("v2g-env: parking lot")
         self._clock = self._pygame.time.Clock()
         self._open = True
 
     def show(self, image: NDArray[np.uint8], fps: float) -> None:
         """Show an (H, W, 3) image and wait until 1 / fps seconds have passed since the last one."""
-        if not (self._open and self._pygame.display.get_init()):
+        screen = self._pygame.display.get_surface() if self._open else None
+        if screen is None:
             return
         if any(event.type == self._pygame.QUIT for event in self._pygame.event.get()):
             self.close()
             return
-        self._pygame.surfarray.blit_array(self._screen, image.transpose(1, 0, 2))
+        screen.blit(self._pygame.surfarray.make_surface(image.transpose(1, 0, 2)), (0, 0))
         self._pygame.display.flip()
         self._clock.tick(fps)
 

@@ -164,7 +164,8 @@ def sample(instance: Instance, source: Law, n_samples: int, seed: int, days: Seq
     """Draw ``n_samples`` episodes from one seed; a law that replays days takes each day in turn unless told ``days``."""
     number("n_samples", n_samples, 1, 10_000_000, integer=True)
     number("seed", seed, 0, 2**63, integer=True)
-    rng = np.random.default_rng(seed)
+    # a list as entropy: no sample shares its stream with an environment seeded with some integer
+    rng = np.random.default_rng([seed, 0])
     width, normal_width = noise_shape(instance, source)
     if days is None and source.replay:
         days = (np.arange(n_samples) % (len(source.days.offset) - 1)).tolist()
@@ -228,18 +229,33 @@ def draw(
 
 
 def _offers(instance: Instance, normals: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-    steps = instance.steps
     memory = instance.factor_memory**instance.step_h
+    steps = instance.steps
     pv = ar_factors(normals[:, :steps], memory, instance.pv_sd)
     load = ar_factors(normals[:, steps:], memory, instance.load_sd)
-    net = pv * pv_profile(instance.hours, instance.pv_peak_kw) - load * load_profile(
-        instance.hours, instance.load_base_kw, instance.load_evening_kw, instance.load_morning_kw
-    )
+    return _net_offers(pv, load, *_profiles(instance))  # type: ignore[no-any-return]
 
-    def padded(values: Floats) -> Floats:
-        return np.concatenate([values, np.zeros((len(values), 1))], axis=1)
 
-    return padded(np.maximum(net, 0.0)), padded(np.maximum(-net, 0.0)), padded(pv), padded(load)
+@lru_cache(maxsize=64)
+def _profiles(instance: Instance) -> tuple[Floats, Floats]:
+    hours = instance.hours
+    load = load_profile(hours, instance.load_base_kw, instance.load_evening_kw, instance.load_morning_kw)
+    return pv_profile(hours, instance.pv_peak_kw), load
+
+
+@njit(cache=True)
+def _net_offers(pv, load, pv_kw, load_kw):
+    """Surplus, deficit and the two factors with a column of zeros at the end."""
+    n, steps = pv.shape
+    out = np.zeros((4, n, steps + 1))
+    for i in range(n):
+        for t in range(steps):
+            net = pv[i, t] * pv_kw[t] - load[i, t] * load_kw[t]
+            out[0, i, t] = max(net, 0.0)
+            out[1, i, t] = max(-net, 0.0)
+            out[2, i, t] = pv[i, t]
+            out[3, i, t] = load[i, t]
+    return out[0], out[1], out[2], out[3]
 
 
 @njit(cache=True)

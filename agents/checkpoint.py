@@ -1,0 +1,186 @@
+"""Everything a stopped training needs to go on, as plain tensors and numbers.
+
+A checkpoint is a bundle (so it can be evaluated like one) with two more files: training.safetensors holds all network
+parameters, the optimisers' moments, the entropy weight and the replay buffer; training.json the counters. Episodes and
+random generators are not stored: at every checkpoint they start afresh from a seed that depends on (seed, step) only,
+in the uninterrupted run too, so that resuming from a periodic checkpoint repeats it exactly. After an interruption
+(Ctrl-C) the checkpoint lies between two periodic ones: the run goes on correctly, but with other draws than it would
+have had.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.bundle import save_bundle
+from agents.bundle_files import BundleError, read_files
+from agents.config import TrainConfig
+from agents.normaliser import Normaliser
+
+__all__ = ["Counters", "discard", "newest", "policy_tensors", "restore", "save"]
+
+TENSORS, COUNTERS = "training.safetensors", "training.json"
+_REPLAY = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
+_KEEP = 2
+_log = logging.getLogger(__name__)
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class Counters(NamedTuple):
+    """Where a training stands.
+
+    Attributes:
+        steps: environment steps.
+        seconds: training time [s].
+        episodes: finished episodes.
+        updates: the algorithm's own count of updates.
+        replay_size, replay_position: transitions in the replay buffer, and where the next one goes.
+    """
+
+    steps: int = 0
+    seconds: float = 0.0
+    episodes: int = 0
+    updates: int = 0
+    replay_size: int = 0
+    replay_position: int = 0
+
+
+def policy_tensors(model: Any, algorithm: str, normaliser: Normaliser | None) -> Arrays:
+    """The acting part of a stable-baselines3 model under the bundle's names."""
+    state = {name: value.detach().cpu().numpy().copy() for name, value in model.policy.state_dict().items()}
+    body, head = {"ppo": ("mlp_extractor.policy_net", "action_net"), "sac": ("actor.latent_pi", "actor.mu")}[algorithm]
+    names = [name for name in state if name.startswith(f"{body}.") and name.endswith(".weight")]
+    tensors: Arrays = {}
+    for i, name in enumerate(sorted(names, key=lambda name: int(name.split(".")[-2]))):
+        tensors[f"layers.{i}.weight"] = state[name]
+        tensors[f"layers.{i}.bias"] = state[name.removesuffix("weight") + "bias"]
+    for part in ("weight", "bias"):
+        tensors[f"head.{part}"] = state[f"{head}.{part}"]
+        if algorithm == "sac":
+            tensors[f"log_std.{part}"] = state[f"actor.log_std.{part}"]
+    if algorithm == "ppo":
+        tensors["log_std"] = state["log_std"]
+    if normaliser is not None:
+        tensors |= {f"normaliser.{name}": value for name, value in normaliser.arrays().items()}
+    return tensors
+
+
+def _references(model: Any) -> dict[str, Any]:
+    """Every tensor that training changes, by name; they share memory with the model."""
+    from torch.optim import Optimizer
+
+    found: dict[str, Any] = {}
+    names, variables = model._get_torch_save_params()
+    for name in names:
+        part = attrgetter(name)(model)
+        state = part.state_dict()
+        if isinstance(part, Optimizer):
+            for index, moments in state["state"].items():
+                found |= {f"{name}/{index}/{key}": value for key, value in moments.items()}
+        else:
+            found |= {f"{name}/{key}": value for key, value in state.items()}
+    return found | {name: attrgetter(name)(model).detach() for name in variables}
+
+
+def save(
+    out_dir: Path,
+    train: TrainConfig,
+    model: Any,
+    normaliser: Normaliser | None,
+    counters: Counters,
+    plan_kwh: list[float] | None,
+) -> Path:
+    """Write checkpoint-<steps>, whole or not at all, then drop all but the two newest."""
+    from safetensors.numpy import save as to_bytes
+
+    tensors = {name: np.array(value.cpu().numpy(), order="C") for name, value in _references(model).items()}
+    buffer = getattr(model, "replay_buffer", None)
+    counters = counters._replace(updates=int(model._n_updates))
+    if buffer is not None:
+        size = int(buffer.size())
+        tensors |= {f"replay/{name}": getattr(buffer, name)[:size].copy() for name in _REPLAY}
+        counters = counters._replace(replay_size=size, replay_position=int(buffer.pos))
+    raw = to_bytes(tensors)
+    facts = counters._asdict() | {"sha256": hashlib.sha256(raw).hexdigest()}
+    path = out_dir / f"checkpoint-{counters.steps:012d}"
+    extra = {TENSORS: raw, COUNTERS: json.dumps(facts, allow_nan=False).encode()}
+    policy = policy_tensors(model, train.algorithm, normaliser)
+    save_bundle(path, train, policy, counters.steps, plan_kwh, extra)
+    for old in _folders(out_dir)[_KEEP:]:
+        shutil.rmtree(old, ignore_errors=True)
+    return path
+
+
+def _folders(out_dir: Path) -> list[Path]:
+    return sorted((path for path in out_dir.glob("checkpoint-*") if path.is_dir()), reverse=True)
+
+
+def discard(out_dir: Path) -> None:
+    """Remove all checkpoints."""
+    for path in _folders(out_dir):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def newest(out_dir: Path) -> tuple[Counters, Arrays] | None:
+    """The newest complete checkpoint, None if there is none; damaged ones are passed over with a warning."""
+    for path in _folders(out_dir):
+        try:
+            return _read(path)
+        except (BundleError, OSError, KeyError, TypeError, ValueError) as error:
+            _log.warning("checkpoint %s passed over: %s", path, error)
+    return None
+
+
+def _read(path: Path) -> tuple[Counters, Arrays]:
+    from safetensors.numpy import load
+
+    facts = json.loads((path / COUNTERS).read_text(encoding="utf-8"))
+    raw = (path / TENSORS).read_bytes()
+    if hashlib.sha256(raw).hexdigest() != facts.pop("sha256"):
+        raise BundleError(f"{TENSORS} = damaged; allowed: what {COUNTERS} states")
+    policy = load(read_files(path)[1])
+    arrays = load(raw) | {name: value for name, value in policy.items() if name.startswith("normaliser.")}
+    return Counters(**facts), arrays
+
+
+def restore(model: Any, normaliser: Normaliser | None, counters: Counters, arrays: Mapping[str, Any]) -> None:
+    """Put a checkpoint's content into a freshly built model of the same configuration."""
+    import torch
+
+    names, variables = model._get_torch_save_params()
+    for name in names:
+        part = attrgetter(name)(model)
+        own = {
+            key.removeprefix(f"{name}/"): torch.from_numpy(value.copy())
+            for key, value in arrays.items()
+            if key.startswith(f"{name}/")
+        }
+        if isinstance(part, torch.optim.Optimizer):
+            moments: dict[int, dict[str, Any]] = {}
+            for key, value in own.items():
+                index, _, field = key.partition("/")
+                moments.setdefault(int(index), {})[field] = value
+            part.load_state_dict(part.state_dict() | {"state": moments})
+        else:
+            part.load_state_dict(own, strict=True)
+    for name in variables:
+        attrgetter(name)(model).data.copy_(torch.from_numpy(arrays[name].copy()))
+    model.num_timesteps, model._n_updates = counters.steps, counters.updates
+    buffer = getattr(model, "replay_buffer", None)
+    if buffer is not None:
+        for name in _REPLAY:
+            getattr(buffer, name)[: counters.replay_size] = arrays[f"replay/{name}"]
+        buffer.pos, buffer.full = counters.replay_position, counters.replay_size == buffer.buffer_size
+    if normaliser is not None:
+        normaliser.restore({name: arrays[f"normaliser.{name}"] for name in ("mean", "variance", "count")})

@@ -1,0 +1,262 @@
+"""The parking lot's comparison: plans, control, heuristics and agents on generated and on held-out real days."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.compare import Contestant, Result, TestSet, evaluate, first_of_each, write_results
+from baselines import risk
+from baselines.certificate import FORMAT, pack
+from baselines.parking_lot.hindsight import Hindsight, hindsight, hindsight_certificate
+from baselines.parking_lot.policies import (
+    ChargeWhenCheap,
+    DoNothing,
+    LeastLaxity,
+    PlanReplay,
+    PredictiveControl,
+    tune_quantile,
+)
+from baselines.parking_lot.programs import Solution, solve
+from v2g_env.core.validate import InvalidInputError, number, require
+from v2g_env.metrics import mean_interval
+from v2g_env.parking_lot.instance import Instance
+from v2g_env.parking_lot.model import REWARD_TERMS, VIOLATION_TOLERANCE, Model
+from v2g_env.parking_lot.scenario import law, sample
+from v2g_env.rollout import rollout
+
+__all__ = ["CompareConfig", "Comparison", "paired", "run"]
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """What a comparison is; TOML files may set any of the fields.
+
+    Attributes:
+        instance: fields of the Instance that differ from the defaults.
+        n_samples: samples of the scenario programs.
+        beta: confidence parameter of certificates and violation limits.
+        rho: prices of violation [$] tried for the relaxed plan; the best on the training days competes.
+        train_days, test_days: generated days for tuning, and for the comparison.
+        redraws: redraws (caps, offers) of every held-out real day.
+        agents: shipped training configurations to be trained and compared.
+        train_steps: steps of training of each agent; None for what its configuration says.
+        seeds: of the programs, the tuning days, the generated and the real test days, and of training.
+    """
+
+    instance: Mapping[str, Any] = field(default_factory=dict)
+    n_samples: int = 5000
+    beta: float = 1e-5
+    rho: tuple[float, ...] = (0.1, 0.03, 0.01, 0.003, 0.001)
+    train_days: int = 2000
+    test_days: int = 2000
+    redraws: int = 20
+    agents: tuple[str, ...] = ("parking_lot_ppo", "parking_lot_sac")
+    train_steps: int | None = None
+    seeds: tuple[int, int, int, int, int] = (1, 2, 3, 4, 0)
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        for name in ("n_samples", "train_days", "test_days", "redraws"):
+            number(name, getattr(self, name), 1, 10**7, integer=True)
+        number("beta", self.beta, 0.0, 1.0, open_low=True, open_high=True)
+        require(len(self.rho) > 0, "rho", self.rho, "at least one price")
+        for rho in self.rho:
+            number("rho", rho, 0.0, 1e9, open_low=True)
+        require(
+            len(self.seeds) == 5 and len(set(self.seeds)) == 5,
+            "seeds",
+            self.seeds,
+            "five different numbers, one per role",
+        )
+        if self.train_steps is not None:
+            number("train_steps", self.train_steps, 1, 10**9, integer=True)
+        Instance.from_dict(self.instance)
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> CompareConfig:
+        """Read a TOML file; unknown keys raise InvalidInputError."""
+        text = Path(path).read_text(encoding="utf-8")
+        try:
+            values = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise InvalidInputError(f"{path} = unreadable ({error}); allowed: TOML") from None
+        names = [each.name for each in fields(cls)]
+        for key in values:
+            require(key in names, f"key of {path}", key, ", ".join(names))
+        return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All results, by test set, and the tables' raw material."""
+
+    tests: tuple[TestSet, ...]
+    results: tuple[tuple[Result, ...], ...]
+    plans: Mapping[str, Solution]
+    meta: Mapping[str, Any]
+
+
+def _test_set(
+    title: str, lot: Instance, law_name: str, plan: Any, days: int, seed: int, beta: float
+) -> tuple[TestSet, Hindsight]:
+    model = Model(lot, law_name, plan)
+    scenario = sample(lot, model.law, days, seed)
+    top = hindsight(lot, scenario)
+    units = scenario.day.astype(np.int64) if model.law.replay else None
+
+    def with_plan(other: Any) -> Model:
+        return model if other is None else Model(lot, model.law, other)
+
+    return TestSet(title, model, with_plan, scenario, seed, top.bound_usd, units, beta), top
+
+
+def _best_relaxed(lot: Instance, config: CompareConfig, tuning: Any) -> tuple[float, Solution]:
+    """Relaxed plan with the highest return on the tuning days; the looks share beta."""
+    best: tuple[float, float, Solution] | None = None
+    for rho in config.rho:
+        plan = solve(
+            lot, n_samples=config.n_samples, seed=config.seeds[0], beta=config.beta, rho=rho, looks=len(config.rho) + 1
+        )
+        model = Model(lot, "generator", plan.plan)
+        earned = float(rollout(model, tuning, PlanReplay(model)).returns.mean())
+        if best is None or earned > best[0]:
+            best = (earned, rho, plan)
+    assert best is not None
+    return best[1], best[2]
+
+
+def _policy_certificate(test: TestSet, result: Result, top: Hindsight, plan: Any) -> dict[str, Any]:
+    row = result.row
+    replay = test.units is not None
+    single = first_of_each(test.units, row.days)
+    bad = int((result.episodes.excess > VIOLATION_TOLERANCE).sum())
+    eps = float(risk.hold_out(len(single), row.violated, test.beta))
+    lot = test.model.instance
+    return {
+        "format": FORMAT,
+        "problem": "parking_lot",
+        "kind": "policy",
+        "instance_sha256": lot.hash,
+        "instance": lot.to_dict(),
+        "sample": {"law": row.law, "seed": test.seed, "n_samples": row.days},
+        "policy": row.policy,
+        "plan_kwh": np.asarray(plan).tolist(),
+        "actions": pack(result.episodes.actions),
+        "mean_return_usd": float(result.returns.mean()),
+        "days_violated": bad,
+        "risk": {"beta": test.beta, "days": len(single), "violated": row.violated, "eps": eps, "each_day_once": replay},
+        "gap": {"multiplier": pack(top.multiplier), "mean_usd": float((test.bound - result.returns).mean())},
+    }
+
+
+def paired(first: Result, second: Result, test: TestSet) -> tuple[float, float]:
+    """Mean difference of two policies on common scenarios and half its 95 % interval [$]."""
+    interval = mean_interval(first.returns - second.returns, test.units)
+    return interval.mean, (interval.high - interval.low) / 2.0
+
+
+def _slug(*words: str) -> str:
+    return "-".join("".join(c if c.isalnum() else "-" for c in word.lower()).strip("-") for word in words)
+
+
+def run(config: CompareConfig, out: Path, say: Callable[[str], None] = lambda text: None) -> Comparison:
+    """Solve, tune, train, evaluate, certify; everything lands under ``out``.
+
+    A second run with the same configuration takes the trained agents from there; an interrupted training continues.
+
+    Args:
+        config: what to compare.
+        out: results folder, made if missing.
+        say: receives a line per stage.
+    """
+    from agents.bundle import load_bundle
+    from agents.config import load
+    from agents.sb3 import train
+
+    lot = Instance.from_dict(config.instance)
+    say(f"solving scenario programs with {config.n_samples} sampled days")
+    robust = solve(lot, n_samples=config.n_samples, seed=config.seeds[0], beta=config.beta, looks=len(config.rho) + 1)
+    tuning = sample(lot, law("generator"), config.train_days, config.seeds[1])
+    rho, relaxed = _best_relaxed(lot, config, tuning)
+    say("tuning the predictive control on training days")
+    quantile = tune_quantile(Model(lot, "generator", robust.plan), tuning)
+    law_name = law("generator").name
+    contestants = [
+        Contestant("do nothing", "baseline", DoNothing, 0.0, law_name),
+        Contestant(
+            "certified plan, robust",
+            "baseline",
+            PlanReplay,
+            robust.certificate["risk"]["eps"],
+            law_name,
+        ),
+        Contestant(
+            f"certified plan, rho {rho:g}",
+            "baseline",
+            PlanReplay,
+            relaxed.certificate["risk"]["eps"],
+            law_name,
+            relaxed.plan,
+        ),
+        Contestant("charge when cheap", "baseline", ChargeWhenCheap),
+        Contestant("least laxity", "baseline", LeastLaxity),
+        Contestant(f"predictive control, q {quantile:g}", "baseline", lambda m: PredictiveControl(m, quantile)),
+    ]
+    for name in config.agents:
+        settings = load(name)
+        changes: dict[str, Any] = {"seed": config.seeds[4], "env": replace(settings.env, instance=config.instance)}
+        if config.train_steps is not None:
+            changes["total_steps"] = config.train_steps
+        settings = settings.replace(**changes)
+        folder = out / "agents" / f"{name}-{settings.hash[:12]}-{settings.seed}"
+        say(f"training {settings.algorithm.upper()} ({settings.total_steps} steps) in {folder}")
+        done = train(settings, folder, plan_kwh=robust.plan.tolist())
+        bundle = load_bundle(done.bundle)
+        contestants.append(Contestant(settings.algorithm.upper(), "agent", lambda m, bundle=bundle: bundle))
+    plans = {"plan-robust": robust, "plan-relaxed": relaxed}
+    return _evaluate_all(config, lot, contestants, plans, out, say)
+
+
+def _evaluate_all(
+    config: CompareConfig,
+    lot: Instance,
+    contestants: list[Contestant],
+    plans: dict[str, Solution],
+    out: Path,
+    say: Callable[[str], None],
+) -> Comparison:
+    shown = plans["plan-robust"].plan
+    certificates = {name: solution.certificate for name, solution in plans.items()}
+    real = law("days:jpl-2019/test")
+    n_real = len(real.days.dates) * config.redraws
+    tests, results = [], []
+    for title, law_name, days, seed in (
+        ("Generated days", "generator", config.test_days, config.seeds[2]),
+        ("Held-out real days", real.name, n_real, config.seeds[3]),
+    ):
+        say(f"evaluating {len(contestants)} policies: {title.lower()}")
+        test, top = _test_set(title, lot, law_name, shown, days, seed, config.beta)
+        certificates[_slug("bound", title)] = hindsight_certificate(lot, test.model.law.name, seed, top)
+        mine = []
+        for contestant in contestants:
+            result = evaluate(contestant, test, VIOLATION_TOLERANCE, REWARD_TERMS)
+            mine.append(result)
+            plan = shown if contestant.plan is None else contestant.plan
+            certificates[_slug("policy", contestant.name, title)] = _policy_certificate(test, result, top, plan)
+        tests.append(test)
+        results.append(tuple(mine))
+    meta = {
+        "problem": "parking_lot",
+        "config": asdict(config),
+        "instance_sha256": lot.hash,
+        "units": "$/day; energies in kWh",
+        "bound_usd": {test.title: float(test.bound.mean()) for test in tests},
+    }
+    write_results(out, [r for group in results for r in group], certificates, meta)
+    return Comparison(tuple(tests), tuple(results), plans, meta)
