@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from v2g_env.parking_lot.model import REWARD_TERMS, VIOLATION_TOLERANCE, Model
 from v2g_env.parking_lot.scenario import law, sample
 from v2g_env.rollout import rollout
 
-__all__ = ["CompareConfig", "Comparison", "paired", "run"]
+__all__ = ["CompareConfig", "Comparison", "agent_lines", "evaluate_bundle", "paired", "run"]
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,8 @@ class CompareConfig:
         names = [each.name for each in fields(cls)]
         for key in values:
             require(key in names, f"key of {path}", key, ", ".join(names))
-        return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
+        settings: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+        return cls(**settings)
 
 
 @dataclass(frozen=True)
@@ -161,8 +162,39 @@ def paired(first: Result, second: Result, test: TestSet) -> tuple[float, float]:
     return interval.mean, (interval.high - interval.low) / 2.0
 
 
+def agent_lines(test: TestSet, results: Sequence[Result]) -> list[str]:
+    """Paired differences of every agent against predictive control, in words."""
+    control = next(r for r in results if r.row.policy.startswith("predictive control"))
+    lines = []
+    for result in results:
+        if result.row.kind == "agent":
+            mean, half = paired(result, control, test)
+            lines.append(f"{result.row.policy} minus predictive control: {mean:+.2f} ± {half:.2f} $/day (paired, 95 %)")
+    return lines
+
+
+def evaluate_bundle(path: Path, law_name: str, days: int, seed: int, beta: float) -> list[str]:
+    """Return, gap and violations of a trained bundle on fresh days, one line each."""
+    from agents.bundle import load_bundle
+
+    bundle = load_bundle(path)
+    require(bundle.env_id == "V2G/ParkingLot-v0", "env_id of the bundle", bundle.env_id, "V2G/ParkingLot-v0")
+    lot = Instance.from_dict(bundle.env_kwargs["instance"])
+    test, _ = _test_set("fresh days", lot, law_name, bundle.env_kwargs.get("plan_kwh"), days, seed, beta)
+    row = evaluate(Contestant(path.name, "agent", lambda _: bundle), test, VIOLATION_TOLERANCE, REWARD_TERMS).row
+    return [
+        f"return    {row.mean_usd:.2f} $/day, 95 % [{row.low_usd:.2f}, {row.high_usd:.2f}], {row.independent} days of {row.law}",
+        f"gap       {row.gap_usd:.2f} $/day to the proven bound, at most {row.gap_limit_usd:.2f} (95 %, asymptotic)",
+        f"violated  {row.violated} of {row.violation_days} days, probability at most {row.limit:.4f} (confidence 1 - {beta:g})",
+    ]
+
+
 def _slug(*words: str) -> str:
     return "-".join("".join(c if c.isalnum() else "-" for c in word.lower()).strip("-") for word in words)
+
+
+def _always(policy: Any) -> Callable[[Any], Any]:
+    return lambda model: policy
 
 
 def run(config: CompareConfig, out: Path, say: Callable[[str], None] = lambda text: None) -> Comparison:
@@ -218,7 +250,7 @@ def run(config: CompareConfig, out: Path, say: Callable[[str], None] = lambda te
         say(f"training {settings.algorithm.upper()} ({settings.total_steps} steps) in {folder}")
         done = train(settings, folder, plan_kwh=robust.plan.tolist())
         bundle = load_bundle(done.bundle)
-        contestants.append(Contestant(settings.algorithm.upper(), "agent", lambda m, bundle=bundle: bundle))
+        contestants.append(Contestant(settings.algorithm.upper(), "agent", _always(bundle)))
     plans = {"plan-robust": robust, "plan-relaxed": relaxed}
     return _evaluate_all(config, lot, contestants, plans, out, say)
 

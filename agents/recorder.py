@@ -134,16 +134,15 @@ class Recorder(BaseCallback):  # type: ignore[misc]
 
     def _on_rollout_end(self) -> None:
         steps = self._steps = int(self.model.num_timesteps)
-        if steps - self._logged_steps < self.config.total_steps / _ROWS:
+        if steps - self._logged_steps < self.config.total_steps / _ROWS or not self.envs.any_finished:
             return
         finished = self.envs.take_finished()
         self._episodes += len(finished.returns)
         row: dict[str, float] = {"steps": steps, "seconds": self.seconds, "episodes": self._episodes}
         row["steps_per_s"] = (steps - self._logged_steps) / max(self.seconds - self._logged_s, 1e-9)
-        if len(finished.returns):
-            row["mean_return_usd"] = self.mean_return_usd = float(finished.returns.mean())
-            row["violations_per_episode"] = float(finished.violations.mean())
-            self._bar.set_postfix_str(f"mean return {self.mean_return_usd:.2f} $", refresh=False)
+        row["mean_return_usd"] = self.mean_return_usd = float(finished.returns.mean())
+        row["violations_per_episode"] = float(finished.violations.mean())
+        self._bar.set_postfix_str(f"mean return {self.mean_return_usd:.2f} $", refresh=False)
         values = self.model.logger.name_to_value
         row |= {
             name: float(values[f"train/{name}"]) for name in _TRAIN[self.config.algorithm] if f"train/{name}" in values

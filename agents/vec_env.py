@@ -92,11 +92,12 @@ class NativeVecEnv(VecEnv):  # type: ignore[misc]
         self._length += 1
         if "violation" in info:
             self._violations += info["violation"]
+        shown = self._shown(observations)  # first, so that terminal observations see the same mean and deviation
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         if done.any():
             self._close(np.flatnonzero(done), truncated & ~terminated, info, infos)
         scaled = (rewards / self.reward_scale).astype(np.float32)
-        return self._shown(observations), scaled, done, infos
+        return shown, scaled, done, infos
 
     def _close(
         self, rows: NDArray[np.int64], cut: NDArray[np.bool_], info: dict[str, Any], infos: list[dict[str, Any]]
@@ -124,6 +125,11 @@ class NativeVecEnv(VecEnv):  # type: ignore[misc]
         if self.training:
             self.normaliser.update(observations)
         return self.normaliser(observations)
+
+    @property
+    def any_finished(self) -> bool:
+        """Whether ``take_finished`` has something to give."""
+        return bool(self._finished)
 
     def take_finished(self) -> Finished:
         """Episodes that ended since the last call."""

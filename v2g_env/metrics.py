@@ -53,7 +53,7 @@ def mean_interval(
     mean = float(units.mean())
     if len(units) < 2:
         return Interval(mean, -np.inf, np.inf)
-    half = _student(0.5 + confidence / 2.0, len(units) - 1) * float(units.std(ddof=1)) / np.sqrt(len(units))
+    half = _student(0.5 + confidence / 2.0, len(units) - 1) * float(units.std(ddof=1)) / float(np.sqrt(len(units)))
     return Interval(mean, mean - half, mean + half)
 
 

@@ -72,7 +72,7 @@ def rollout(model: Any, scenario: Any, policy: Policy) -> Episodes:
         InvalidInputError: if the policy returns a wrong shape, a NaN or values outside [-1, 1].
     """
     state = model.initial(scenario)
-    n, steps = len(scenario.count), model.instance.steps
+    n, steps = len(scenario.sessions), model.instance.steps
     money: Any = 0.0
     facts, actions = [], []
     memory: tuple[Any, ...] | None = None
@@ -83,8 +83,12 @@ def rollout(model: Any, scenario: Any, policy: Policy) -> Episodes:
         begin = time.perf_counter()
         action, memory = policy.predict(observation, memory, start, True)
         spent += time.perf_counter() - begin
-        require(np.shape(action) == (n, model.action_size), "shape of the policy's action", np.shape(action),
-                f"({n}, {model.action_size})")
+        require(
+            np.shape(action) == (n, model.action_size),
+            "shape of the policy's action",
+            np.shape(action),
+            f"({n}, {model.action_size})",
+        )
         start = np.zeros(n, bool)
         chosen = np.asarray(action, np.float32)
         actions.append(chosen)

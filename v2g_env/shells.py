@@ -99,9 +99,7 @@ class ModelEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
             self.render()
         return self.model.observe(self._scenario, self._state)[0], {}
 
-    def step(
-        self, action: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+    def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """One step; info has "violation", "reward_terms" (named money terms [$]) and the model's facts."""
         require(self._elapsed < self.horizon, "step", self._elapsed, "a call of reset() first: the episode is over")
         values = check_action(action, (self.model.action_size,))
@@ -124,6 +122,7 @@ class ModelEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
             "scenario": self._scenario,
             "state": self._state,
             "elapsed": self._elapsed,
+            "money": self._money,
             "rng": copy.deepcopy(self.np_random.bit_generator.state),
         }
 
@@ -131,8 +130,9 @@ class ModelEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         """Go back to a state from ``get_state`` and return its observation."""
         self._scenario, self._state = saved["scenario"], saved["state"]
         self._elapsed = saved["elapsed"]
+        self._money = saved["money"]
         self.np_random.bit_generator.state = copy.deepcopy(saved["rng"])
-        return self.model.observe(self._scenario, self._state)[0]
+        return np.asarray(self.model.observe(self._scenario, self._state)[0])
 
 
 class ModelVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDArray[Any]]):
@@ -201,7 +201,7 @@ class ModelVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDArray
     def _restart(self, mask: NDArray[np.bool_], days: Sequence[int] | None = None) -> None:
         rows = np.flatnonzero(mask)
         if days is not None:
-            days = [days[i] for i in rows]
+            days = [days[int(i)] for i in rows]
         scenario = self.model.draw([self._generators[i] for i in rows], days)
         state = self.model.initial(scenario)
         if len(rows) == self.num_envs:

@@ -102,10 +102,10 @@ class _BayProgram:
     def _build(self) -> None:
         lot, s, i = self.lot, self.s, self.i
         steps = lot.steps
-        everything = float(s.cap_kwh[i, : s.count[i]].sum())
+        everything = float(s.cap_kwh[i, : s.sessions[i]].sum())
         held: list[list[int]] = [[] for _ in range(steps)]
         lost: list[list[int]] = [[] for _ in range(steps)]
-        for k in range(int(s.count[i])):
+        for k in range(int(s.sessions[i])):
             self._car(k, held, lost)
         wear, tau = lot.wear_usd_per_kwh, lot.step_h
         for t in range(steps):

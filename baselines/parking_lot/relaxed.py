@@ -88,9 +88,7 @@ class _Program:
         fresh = np.unique(scenarios[self.slack_column[scenarios] < 0])
         # no slack is ever worth more than the whole lot
         top = max(physical_limits(self.instance)) / min(self.instance.energy_scale_kwh, self.instance.charger_kw)
-        first = self.program.add_columns(
-            np.full(len(fresh), -self.rho), np.zeros(len(fresh)), np.full(len(fresh), top)
-        )
+        first = self.program.add_columns(np.full(len(fresh), -self.rho), np.zeros(len(fresh)), np.full(len(fresh), top))
         self.slack_column[fresh] = first + np.arange(len(fresh))
         slack = self.slack_column[scenarios]
         minus = np.full(len(steps), -1.0)
@@ -162,9 +160,7 @@ def _solve(instance: Instance, market: Market, sample: Capacity, rho: float) -> 
     return program.solve()
 
 
-def solve_relaxed(
-    instance: Instance, market: Market, sample: Capacity, rho: float
-) -> tuple[Floats, list[int], Duals]:
+def solve_relaxed(instance: Instance, market: Market, sample: Capacity, rho: float) -> tuple[Floats, list[int], Duals]:
     """Solve max money - rho sum_i zeta_i, f(x, delta_i) <= zeta_i, zeta_i >= 0.
 
     Args:

@@ -55,4 +55,4 @@ def excess(instance: Instance, plan_kwh: Floats, sample: Capacity) -> Floats:
     power = np.where(change >= 0.0, change / (eta * tau), -change * eta / tau)
     last = len(plan_kwh) - 1  # empty by rule, no random row
     energy = (plan_kwh[:last] - sample.energy_kwh[:, :last]).max(axis=1) / instance.energy_scale_kwh
-    return np.maximum(energy, (power - sample.power_kw).max(axis=1) / instance.charger_kw)
+    return np.asarray(np.maximum(energy, (power - sample.power_kw).max(axis=1) / instance.charger_kw))

@@ -13,13 +13,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from baselines.parking_lot.path_kernel import walk_paths
 from v2g_env.core.validate import InvalidInputError, array
 from v2g_env.parking_lot.instance import Instance
 
-__all__ = ["Market", "Path", "bound", "plan_money", "solve_paths", "tie_break"]
+__all__ = ["Market", "Path", "bound", "piece_lengths", "plan_money", "slopes_usd_per_kwh", "solve_paths", "tie_break"]
 
 Floats = NDArray[np.float64]
 
@@ -62,7 +62,7 @@ def tie_break(steps: int) -> Floats:
     return _TIE_USD_PER_KWH * (1.0 + np.modf(_GOLDEN * np.arange(1, steps + 1))[0])
 
 
-def _slopes(instance: Instance, buy: Floats) -> Floats:
+def slopes_usd_per_kwh(instance: Instance, buy: Floats) -> Floats:
     """Money per kWh taken out of storage in the four pieces of psi(w) = phi(-w), (T, 4), decreasing along a row."""
     eta, wear = instance.efficiency, instance.wear_usd_per_kwh
     return np.stack(
@@ -76,7 +76,7 @@ def _slopes(instance: Instance, buy: Floats) -> Floats:
     )
 
 
-def _lengths(instance: Instance, market: Market, power_kw: Floats) -> Floats:
+def piece_lengths(instance: Instance, market: Market, power_kw: Floats) -> Floats:
     """Energy in the four pieces (retail charging, surplus, deficit, retail selling), (n, T, 4) [kWh]."""
     eta, tau, grid = instance.efficiency, instance.step_h, instance.grid_limit_kw
     taken = np.minimum(power_kw, market.surplus_kw)
@@ -115,14 +115,12 @@ def solve_paths(
     deficit = np.broadcast_to(market.deficit_kw, (n, steps))
     if (np.minimum(surplus, deficit) > 0.0).any():
         raise InvalidInputError("offers = surplus and deficit both positive in one step; allowed: one of them is zero")
-    power = (
-        np.full((n, steps), np.inf) if power_kw is None else array("power_kw", power_kw, (n, steps), 0.0)
-    )
+    power = np.full((n, steps), np.inf) if power_kw is None else array("power_kw", power_kw, (n, steps), 0.0)
     start = np.zeros(n) if start_kwh is None else array("start_kwh", start_kwh, (n,), 0.0)
-    slopes = _slopes(instance, market.buy)
-    lengths = _lengths(instance, Market(market.buy, surplus, deficit), power)
+    slopes = slopes_usd_per_kwh(instance, market.buy)
+    lengths = piece_lengths(instance, Market(market.buy, surplus, deficit), power)
     capacity[:, -1] = 0.0
-    stored, multiplier, ok = _paths(capacity, lengths, slopes, start, tie_break(steps))
+    stored, multiplier, ok = walk_paths(capacity, lengths, slopes, start, tie_break(steps))
     if not ok.all():
         row = int(np.flatnonzero(~ok)[0])
         raise InvalidInputError(
@@ -168,7 +166,10 @@ def bound(
     a-priori error of its floating-point sums, so it is a bound in exact arithmetic too.
 
     Args:
-        instance, market, capacity_kwh, power_kw: as for solve_paths; power None means no limit besides the grid's.
+        instance: as for solve_paths.
+        market: as for solve_paths.
+        capacity_kwh: (n, T) K.
+        power_kw: (n, T) P; None means no limit besides the grid's.
         multiplier: lambda (n, T).
         tie: (T,) fees of tie_break; None for the plain objective.
         start_kwh: (n,) energy stored before the first step, default 0.
@@ -180,14 +181,12 @@ def bound(
     fees = np.zeros(steps) if tie is None else tie
     power = np.full((1, steps), np.inf) if power_kw is None else np.atleast_2d(power_kw)
     shape = (n, steps)
-    filled = Market(
-        market.buy, np.broadcast_to(market.surplus_kw, shape), np.broadcast_to(market.deficit_kw, shape)
-    )
-    lengths = _lengths(instance, filled, np.broadcast_to(power, shape))
+    filled = Market(market.buy, np.broadcast_to(market.surplus_kw, shape), np.broadcast_to(market.deficit_kw, shape))
+    lengths = piece_lengths(instance, filled, np.broadcast_to(power, shape))
     prices = np.zeros((3, steps)) if row_price is None else row_price
     eta, tau = instance.efficiency, instance.step_h
     extra = np.stack([prices[1] / (eta * tau)] * 2 + [-prices[2] * eta / tau] * 2, axis=-1)
-    gains = (_slopes(instance, market.buy) + extra)[None] + lam[..., None]
+    gains = (slopes_usd_per_kwh(instance, market.buy) + extra)[None] + lam[..., None]
     # psi(w) + lambda w over w: charging pieces are worth running while their slope is below -lambda, and conversely
     exchange = np.concatenate(
         [np.maximum(-gains[..., :2], 0.0) * lengths[..., :2], np.maximum(gains[..., 2:], 0.0) * lengths[..., 2:]], -1
@@ -209,112 +208,3 @@ def _roundoff_scale(lam: Floats, following: Floats, lengths: Floats, capacity: F
     size = (np.abs(lam) + np.abs(following)) * capacity
     price = (np.abs(gains) + 2.0 * np.abs(lam[..., None])) * lengths
     return (size.sum(axis=1) + price.sum(axis=(1, 2)))[:, None]
-
-
-@njit(cache=True)
-def _paths(capacity, lengths, slopes, start, tie):
-    n, steps = capacity.shape
-    stored = np.zeros((n, steps))
-    multiplier = np.zeros((n, steps))
-    ok = np.ones(n, np.bool_)
-    size = 4 * steps + 4
-    seg_slope = np.zeros((steps, size))
-    seg_length = np.zeros((steps, size))
-    seg_count = np.zeros(steps, np.int64)
-    for i in range(n):
-        _backward(capacity[i], lengths[i], slopes, tie, seg_slope, seg_length, seg_count)
-        ok[i] = _forward(
-            capacity[i], lengths[i], slopes, tie, start[i], seg_slope, seg_length, seg_count, stored[i], multiplier[i]
-        )
-    return stored, multiplier, ok
-
-
-@njit(cache=True)
-def _next_piece(lengths, b):
-    """First piece from b on that is not empty; empty ones may stand out of order."""
-    while b < 4 and lengths[b] <= 0.0:
-        b += 1
-    return b
-
-
-@njit(cache=True)
-def _backward(capacity, lengths, slopes, tie, seg_slope, seg_length, seg_count):
-    """Fill W_t, the value of ending step t with x in [0, K_t], as slopes from x = 0 upwards."""
-    steps = len(capacity)
-    seg_count[steps - 1] = 0
-    for t in range(steps - 1, 0, -1):
-        # V_t = W_t convolved with psi_t, starts at -(charging range); W_{t-1} = V_t - tie, cut to [0, K_{t-1}]
-        skip = lengths[t, 0] + lengths[t, 1]
-        room = capacity[t - 1]
-        a, b, m = 0, 0, 0
-        while room > 0.0:
-            b = _next_piece(lengths[t], b)
-            if a >= seg_count[t] and b >= 4:
-                break
-            if b >= 4 or (a < seg_count[t] and seg_slope[t, a] > slopes[t, b]):
-                slope, length = seg_slope[t, a], seg_length[t, a]
-                a += 1
-            else:
-                slope, length = slopes[t, b], lengths[t, b]
-                b += 1
-            if skip > 0.0:
-                cut = min(skip, length)
-                skip -= cut
-                length -= cut
-            length = min(length, room)
-            if length <= 0.0:
-                continue
-            room -= length
-            seg_slope[t - 1, m] = slope - tie[t - 1]
-            seg_length[t - 1, m] = length
-            m += 1
-        seg_count[t - 1] = m
-
-
-@njit(cache=True)
-def _forward(capacity, lengths, slopes, tie, start, seg_slope, seg_length, seg_count, stored, multiplier):
-    """Walk from ``start`` along the best choices; writes the path and the balance multipliers of each step."""
-    before = start
-    held = np.nan  # slope inherited from an interior point of the step before
-    for t in range(len(capacity)):
-        rest = before + lengths[t, 0] + lengths[t, 1]
-        a, b = 0, 0
-        x = 0.0
-        left, right = np.inf, -np.inf
-        while True:
-            b = _next_piece(lengths[t], b)
-            if a >= seg_count[t] and b >= 4:
-                break
-            from_value = b >= 4 or (a < seg_count[t] and seg_slope[t, a] > slopes[t, b])
-            slope = seg_slope[t, a] if from_value else slopes[t, b]
-            length = seg_length[t, a] if from_value else lengths[t, b]
-            if rest <= 1e-11:
-                right = slope
-                break
-            use = min(length, rest)
-            rest -= use
-            left = slope
-            if from_value:
-                x += use
-            if use < length - 1e-11:
-                right = slope
-                break
-            if from_value:
-                a += 1
-            else:
-                b += 1
-        if rest > 1e-7:
-            return False
-        if capacity[t] - x <= 1e-11:
-            x = capacity[t]
-        if np.isnan(held):
-            # at the lower end any slope up to the right one serves, at the upper end any down to the left one
-            held = right if before <= 0.0 and right > -np.inf else left
-            if np.isinf(held):
-                held = right if right > -np.inf else 0.0  # nothing can move: any price will do
-        multiplier[t] = -held
-        stored[t] = x
-        interior = x > 1e-11 and x < capacity[t]
-        held = held + tie[t] if interior else np.nan
-        before = x
-    return True

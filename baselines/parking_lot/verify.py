@@ -12,7 +12,7 @@ from baselines import risk
 from baselines.certificate import CertificateError, Report, unpack
 from baselines.parking_lot.reachable import reachable, true_market
 from baselines.parking_lot.samples import excess, expected_market, inflate, physical_limits
-from baselines.parking_lot.storage import _lengths, _slopes, bound, plan_money, tie_break
+from baselines.parking_lot.storage import bound, piece_lengths, plan_money, slopes_usd_per_kwh, tie_break
 from v2g_env.core.validate import InvalidInputError
 from v2g_env.parking_lot.instance import Instance
 from v2g_env.parking_lot.model import VIOLATION_TOLERANCE, Model
@@ -35,7 +35,7 @@ _MONEY = 1e-6  # agreement of recomputed money, relative to 1 + |value|
 
 def verify(certificate: Data, instance: Instance | None) -> Report:
     """Check one certificate; see baselines.certificate.check."""
-    kind = certificate.get("kind")
+    kind = str(certificate.get("kind"))
     _expect(kind in _FIELDS, "kind", kind, ", ".join(_FIELDS))
     for key in certificate:
         _expect(key in _COMMON | _FIELDS[kind], "field", key, ", ".join(sorted(_COMMON | _FIELDS[kind])))
@@ -43,7 +43,9 @@ def verify(certificate: Data, instance: Instance | None) -> Report:
         written = Instance.from_dict(certificate["instance"])
     except InvalidInputError as error:
         raise CertificateError(f"instance = invalid: {error}") from None
-    _expect(written.hash == certificate["instance_sha256"], "instance_sha256", certificate["instance_sha256"], written.hash)
+    _expect(
+        written.hash == certificate["instance_sha256"], "instance_sha256", certificate["instance_sha256"], written.hash
+    )
     if instance is not None:
         _expect(instance.hash == written.hash, "instance", written.hash, f"the given instance {instance.hash}")
     checks: dict[str, Callable[[Data, Instance], Report]] = {
@@ -170,9 +172,9 @@ def _unique(lot: Instance, worst: Capacity, data: Data, rho: float | None, suppo
     prices, total, _ = _row_prices(lot, worst, data, support)
     eta, tau = lot.efficiency, lot.step_h
     extra = np.stack([prices[1] / (eta * tau)] * 2 + [-prices[2] * eta / tau] * 2, axis=-1)
-    gains = _slopes(lot, lot.buy) + extra + lam[:, None]
+    gains = slopes_usd_per_kwh(lot, lot.buy) + extra + lam[:, None]
     market = expected_market(lot)
-    lengths = _lengths(lot, market, np.full((1, steps), physical_limits(lot)[1]))[0]
+    lengths = piece_lengths(lot, market, np.full((1, steps), physical_limits(lot)[1]))[0]
     following = np.append(lam[1:], 0.0)
     holding = lam - following - tie_break(steps) - prices[0]
     holding[-1] = 1.0  # emptied by rule
@@ -238,7 +240,9 @@ def _hold_out(claim: Data, excess_of: Floats, day: NDArray[np.int32] | None) -> 
     """Recompute the Clopper-Pearson limit; redraws of a real day are no new evidence, so each day counts once."""
     single = np.arange(len(excess_of)) if day is None else np.sort(np.unique(day, return_index=True)[1])
     bad = int((excess_of[single] > VIOLATION_TOLERANCE).sum())
-    _expect(claim["each_day_once"] is (day is not None), "risk.each_day_once", claim["each_day_once"], str(day is not None))
+    _expect(
+        claim["each_day_once"] is (day is not None), "risk.each_day_once", claim["each_day_once"], str(day is not None)
+    )
     _expect(claim["days"] == len(single), "risk.days", claim["days"], str(len(single)))
     _expect(claim["violated"] == bad, "risk.violated", claim["violated"], str(bad))
     _expect(0.0 < claim["beta"] < 1.0, "risk.beta", claim["beta"], "(0, 1)")

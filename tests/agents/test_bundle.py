@@ -37,9 +37,11 @@ class Payload:
     """Unpickling this writes a file."""
 
     def __init__(self, path):
+        """Take the file's path."""
         self.path = path
 
     def __reduce__(self):
+        """What pickle calls."""
         return (open, (str(self.path), "w"))
 
 
@@ -118,10 +120,10 @@ def test_random_actions_have_the_models_law(name, tmp_path):
 def test_loading_leaves_the_global_generators_alone(saved):
     import torch
 
-    before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002 - the one that must not move
     load_bundle(saved).predict(np.zeros((2, 35), np.float32))
     assert torch.equal(torch.get_rng_state(), before[0])
-    np.testing.assert_array_equal(np.random.get_state()[1], before[1])
+    np.testing.assert_array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
 
 
 @pytest.mark.parametrize("bad", [np.zeros((2, 34)), np.zeros(()), np.zeros((1, 2, 35)), np.full((1, 35), np.nan)])
@@ -205,7 +207,7 @@ CHANGES = {
     "algorithm": lambda c: c.update(algorithm="sac"),
     "net_arch": lambda c: c.update(net_arch=[24, 9]),
     "env_id": lambda c: c.update(env_id="Evil-v0"),
-    "law": lambda c: c["env_kwargs"].update(law="days:jpl-2019/test"),
+    "env_kwargs = ": lambda c: c["env_kwargs"].update(law="days:jpl-2019/test"),
     "env_kwargs": lambda c: c["env_kwargs"].update(render_mode="human"),
     "plan_kwh": lambda c: c["env_kwargs"].update(plan_kwh=["a"]),
     "instance_hash": lambda c: c.update(instance_hash="0" * 64),

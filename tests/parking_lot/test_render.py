@@ -154,7 +154,7 @@ def test_blue_grows_with_the_stored_energy(midday):
 def test_the_future_is_not_seen(gate, t):
     model, scenario, state, money = play(Instance(gate_closure_steps=gate), t)
     rng = np.random.default_rng(1)
-    depart, sessions = scenario.depart.copy(), scenario.count + 1
+    depart, sessions = scenario.depart.copy(), scenario.sessions + 1
     there = (scenario.arrive <= t) & (depart > t + 1)
     depart[there] = rng.integers(t + 2, 14, there.sum())
     later = scenario.arrive > t

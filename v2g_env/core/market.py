@@ -26,7 +26,7 @@ def load_profile(
     return base_kw + evening + morning
 
 
-@njit(cache=True)
+@njit(cache=True)  # type: ignore[untyped-decorator]
 def ar_factors(normals: NDArray[np.float64], memory: float, sd: float) -> NDArray[np.float64]:
     """Mean-one lognormal AR(1) factors from standard normals, both (n, steps).
 
@@ -42,7 +42,7 @@ def ar_factors(normals: NDArray[np.float64], memory: float, sd: float) -> NDArra
     return factors
 
 
-@njit(cache=True)
+@njit(cache=True)  # type: ignore[untyped-decorator]
 def merit_order(
     change_kwh: float, surplus_kw: float, deficit_kw: float, efficiency: float, step_h: float
 ) -> tuple[float, float, float, float]:

@@ -96,17 +96,18 @@ class ParkingLotEnv(ModelEnv):
         render_mode: str | None = None,
     ) -> None:
         lot = _instance(instance)
-        super().__init__(Model(lot, law, plan_kwh, self.per_bay), lot.steps, render_mode)
+        self.lot_model = Model(lot, law, plan_kwh, self.per_bay)
+        super().__init__(self.lot_model, lot.steps, render_mode)
         self._window: Any = None
 
-    def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]
-        """Draw the lot: bays with state of charge, prices, stored energy; an (H, W, 3) array or a window."""
+    def render(self) -> NDArray[np.uint8] | None:
+        """Draw the lot: bays with the energy stored in each car, prices, offers; an (H, W, 3) array or a window."""
         if self.render_mode is None:
             return None
         from v2g_env.parking_lot.render import Window, frame
 
         require(self._scenario is not None, "render", "before reset", "a call of reset() first")
-        image = frame(self.model, self._scenario, self._state, self._money)
+        image = frame(self.lot_model, self._scenario, self._state, self._money)
         if self.render_mode == "rgb_array":
             return image
         if self._window is None:
@@ -127,7 +128,8 @@ class ParkingLotBaysEnv(ParkingLotEnv):
     ## Description
     As ParkingLot, but the manager sets the power of every bay for the step being closed, up to the cars' caps, not only
     up to what one step can move. The wishes' sum is the stored energy fixed at the gate. At execution announced cars are
-    emptied first; the dispatch order then makes up what is missing or too much in the remaining cars.
+    emptied first; the dispatch order then makes up what is missing or too much in the remaining cars. Fixing more than K_t
+    (ParkingLot's capacity) counts as a violation, even where caps let the cars hold it.
 
     ## Action Space
     ``Box(-1, 1, (J,), float32)``: AC power of each bay as a share of its car's limit, charging positive. Bays that are

@@ -136,12 +136,12 @@ class Instance:
     @cached_property
     def hours(self) -> NDArray[np.float64]:
         """Middle of every step, (steps,), local clock hours [h]."""
-        return self.open_h + self.step_h * (np.arange(self.steps) + 0.5)
+        return np.asarray(self.open_h + self.step_h * (np.arange(self.steps) + 0.5), np.float64)
 
     @cached_property
     def buy(self) -> NDArray[np.float64]:
         """Retail price of every step, (steps,) [$/kWh]."""
-        return np.asarray(self.buy_usd_per_kwh)[np.floor(self.hours).astype(int) % 24]
+        return np.asarray(np.array(self.buy_usd_per_kwh)[np.floor(self.hours).astype(int) % 24], np.float64)
 
     @cached_property
     def imbalance_usd_per_kwh(self) -> float:

@@ -64,7 +64,7 @@ class State(NamedTuple):
 def _dispatch(i, t, c, s, bay_kwh, wish_kwh, closed, target):
     """Move row i's energy in step t, writing bay_kwh; returns moved up, moved down, lost, stored; target is scratch."""
     up, down, lost, stored = 0.0, 0.0, 0.0, 0.0
-    for k in range(s.count[i]):
+    for k in range(s.sessions[i]):
         b = bay_kwh[i, k]
         target[k] = 0.0
         if s.depart[i, k] >= t + 2:
@@ -82,10 +82,10 @@ def _dispatch(i, t, c, s, bay_kwh, wish_kwh, closed, target):
             down += out
             lost += b - out
     gap = closed - stored
-    for m in range(s.count[i]):
+    for m in range(s.sessions[i]):
         if abs(gap) <= 1e-12:  # within rounding of a full lot there is no gap to close
             break
-        k = s.order[i, m] if gap > 0.0 else s.order[i, s.count[i] - 1 - m]
+        k = s.order[i, m] if gap > 0.0 else s.order[i, s.sessions[i] - 1 - m]
         if s.arrive[i, k] > t or s.depart[i, k] < t + 2:
             continue
         if gap > 0.0:
@@ -97,7 +97,7 @@ def _dispatch(i, t, c, s, bay_kwh, wish_kwh, closed, target):
         target[k] += move
         gap -= move
     stored = 0.0
-    for k in range(s.count[i]):
+    for k in range(s.sessions[i]):
         after = target[k]
         stored += after
         if s.depart[i, k] >= t + 2:
@@ -112,7 +112,7 @@ def _dispatch(i, t, c, s, bay_kwh, wish_kwh, closed, target):
 def _wish(i, t, c, s, bay_kwh, action, wish_kwh):
     """Turn row i's wished bay powers into wished bay energies; returns their sum [kWh]."""
     total = 0.0
-    for k in range(s.count[i]):
+    for k in range(s.sessions[i]):
         wish_kwh[i, k] = 0.0
         if s.arrive[i, k] <= t and s.depart[i, k] >= t + 2:
             kw = action[i, s.bay[i, k]] * s.charger_kw[i, k]
@@ -251,7 +251,7 @@ def observe_kernel(c, s, state, high, per_bay):
         row[f + 6] = min(ahead / capacity, 1.0) if capacity > 0.0 else 0.0
         row[f + 7] = s.power_kw[i, t] / 200.0
         offer = t + c.gate
-        for k in range(s.count[i]):
+        for k in range(s.sessions[i]):
             if s.arrive[i, k] > t or s.depart[i, k] <= t:
                 continue
             quota = s.quota_kwh[i, k] * energy

@@ -211,4 +211,4 @@ class Model:
         plan = self.plan_kwh[min(step + self.constants.gate, self.instance.steps - 1)]
         top = np.maximum(capacity_kwh * ratio, plan)
         share = np.divide(target_kwh, top, out=np.zeros_like(top), where=top > 0.0)
-        return np.clip(2.0 * share - 1.0, -1.0, 1.0)[:, None]
+        return np.asarray(np.clip(2.0 * share - 1.0, -1.0, 1.0)[:, None])
