@@ -1,4 +1,4 @@
-"""The command ``v2g``: envs, solve, check, train, evaluate, compare, study."""
+"""The command ``v2g``: envs, solve, check, train, evaluate, compare, study, bench."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -127,8 +127,9 @@ def _compare(arguments: argparse.Namespace) -> None:
         for line in agent_lines(test, results):
             print(line)
     print(
-        "\ngap: distance to the best trajectories that see the future, in % of what they earn; violated: days on which\n"
-        "energy fixed at the gate could not be kept; limit: its upper confidence limit; promised: certified beforehand;\n"
+        "\ngap: distance to the best trajectories that see the future, in % of what they earn; violated: days on\n"
+        "which energy fixed at the gate could not be kept; limit: its upper confidence limit; promised: certified "
+        "beforehand;\n"
         f"µs: time per decision. Confidence of limits and promises 1 - {config.beta:g}."
     )
     print(f"\nreport: {page}\ncheck:  v2g check {out}/certificates/*.json")
@@ -150,7 +151,14 @@ def _study(arguments: argparse.Namespace) -> None:
     print(f"\nreport: {out / 'report.html'}")
 
 
-def _print_rows(rows: Sequence[dict[str, Any]]) -> None:
+def _bench(arguments: argparse.Namespace) -> None:
+    from agents.bench import run_bench
+
+    for line in run_bench(arguments.part):
+        print(line, flush=True)
+
+
+def _print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
     def text(value: Any) -> str:
         return f"{value:.4g}" if isinstance(value, float) else str(value)
 
@@ -209,6 +217,8 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--instance", help="TOML or JSON file with fields of the instance")
     study.add_argument("--quick", action="store_true", help="small sizes, a minute")
     study.add_argument("--out", default="results/study-parking-lot")
+    bench = command("bench", _bench, "measure speed: environments, scenario programs, bounds")
+    bench.add_argument("part", nargs="?", default="all", choices=["all", "env", "programs", "risk"])
     return parser
 
 

@@ -183,9 +183,11 @@ def evaluate_bundle(path: Path, law_name: str, days: int, seed: int, beta: float
     test, _ = _test_set("fresh days", lot, law_name, bundle.env_kwargs.get("plan_kwh"), days, seed, beta)
     row = evaluate(Contestant(path.name, "agent", lambda _: bundle), test, VIOLATION_TOLERANCE, REWARD_TERMS).row
     return [
-        f"return    {row.mean_usd:.2f} $/day, 95 % [{row.low_usd:.2f}, {row.high_usd:.2f}], {row.independent} days of {row.law}",
+        f"return    {row.mean_usd:.2f} $/day, 95 % [{row.low_usd:.2f}, {row.high_usd:.2f}], {row.independent} days "
+        f"of {row.law}",
         f"gap       {row.gap_usd:.2f} $/day to the proven bound, at most {row.gap_limit_usd:.2f} (95 %, asymptotic)",
-        f"violated  {row.violated} of {row.violation_days} days, probability at most {row.limit:.4f} (confidence 1 - {beta:g})",
+        f"violated  {row.violated} of {row.violation_days} days, probability at most {row.limit:.4f} (confidence 1 - "
+        f"{beta:g})",
     ]
 
 

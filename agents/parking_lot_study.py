@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -142,8 +142,10 @@ class _Study:
                     }
                 )
         text = (
-            "Programs that know real days only, tested on the held-out third of the same set; the limit is Clopper-Pearson's. "
-            "Sets named -all hold every claimed weekday of a site from 2019 to 2021: they mix normal and lockdown days, so a "
+            "Programs that know real days only, tested on the held-out third of the same set; the limit is "
+            "Clopper-Pearson's. "
+            "Sets named -all hold every claimed weekday of a site from 2019 to 2021: they mix normal and lockdown "
+            "days, so a "
             "robust plan has nothing to sell there. Caps are synthetic, arrivals and departures are real."
         )
         return Section("Real days alone", text, rows, None)
@@ -186,8 +188,10 @@ class _Study:
             right.legend(loc="upper right")
 
         text = (
-            "Relaxed programs, N = 5000; all prices share the confidence. The generator's capacities are sums of whole cars, "
-            "so ties happen and only the upper bound is valid; the two-sided band is given for the smoothed law, where ties "
+            "Relaxed programs, N = 5000; all prices share the confidence. The generator's capacities are sums of "
+            "whole cars, "
+            "so ties happen and only the upper bound is valid; the two-sided band is given for the smoothed law, "
+            "where ties "
             "are impossible by construction. Planned profit keeps rising while what is really earned peaks and falls."
         )
         return Section("Profit and risk against the price of violation", text, rows, draw)
@@ -216,7 +220,8 @@ class _Study:
             axes.legend()
 
         text = (
-            "Every sample is replaced by the worst point of a ball of R chargers around it. eps bounds the probability that "
+            "Every sample is replaced by the worst point of a ball of R chargers around it. eps bounds the "
+            "probability that "
             "some perturbation up to R of a fresh day violates the plan; that frequency is the last column."
         )
         return Section("Adversarial radius", text, rows, draw)
@@ -270,9 +275,12 @@ class _Study:
             axes.legend(fontsize="small", ncols=3)
 
         text = (
-            "Robust plans from generated days, inflated by R, carried to other laws. mu is the empirical first Wasserstein "
-            f"distance between {self.config.transport} days of each law (exact assignment; largest deviation over all steps, in chargers): "
-            "an estimate, biased upwards as the generator's distance from a second sample of itself in the first row shows. "
+            "Robust plans from generated days, inflated by R, carried to other laws. mu is the empirical first "
+            "Wasserstein "
+            f"distance between {self.config.transport} days of each law (exact assignment; largest deviation over "
+            "all steps, in chargers): "
+            "an estimate, biased upwards as the generator's distance from a second sample of itself in the first row "
+            "shows. "
             "A bound of 1 says nothing: years and sites this different need their own samples."
         )
         return Section("Distribution shift", text, rows, draw)
@@ -306,8 +314,10 @@ class _Study:
                 }
             )
         text = (
-            f"{self.config.repetitions} independent samples of N = {n}; a valid certificate may fail in at most a share beta "
-            "of them. The lower bound of relaxed programs is counted for both laws, but only offered for the one without ties."
+            f"{self.config.repetitions} independent samples of N = {n}; a valid certificate may fail in at most a "
+            "share beta "
+            "of them. The lower bound of relaxed programs is counted for both laws, but only offered for the one "
+            "without ties."
         )
         return Section("Do the certificates hold?", text, rows, None)
 
@@ -337,7 +347,8 @@ class _Study:
             }
         )
         text = (
-            "The executable quota counts what every car can take in and give back within one step, so any dispatch rule "
+            "The executable quota counts what every car can take in and give back within one step, so any dispatch "
+            "rule "
             "carries out the plan; the full quota counts caps and is an upper reference only."
         )
         return Section("Price of executability", text, rows, None)
@@ -363,15 +374,15 @@ class _Study:
                     "hindsight_usd": float(hindsight(lot, days).value_usd.mean()),
                 }
             )
-        text = "With the gate at the step itself the capacity is known: no sane policy violates, and money is left for skill."
+        text = "With the gate at the step itself the capacity is known, so no sane policy violates."
         return Section("Value of a late gate", text, rows, None)
 
 
 def wasserstein(instance: Instance, first: Capacity, second: Capacity) -> float:
     """First Wasserstein distance of two equally large samples in chargers, by optimal assignment.
 
-    The ground metric is the one of the adversarial ball: largest deviation over all open steps, energies in charger-steps,
-    powers in chargers.
+    The ground metric is the one of the adversarial ball: largest deviation over all open steps, energies in
+    charger-steps, powers in chargers.
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -414,7 +425,7 @@ def run_study(
     return sections
 
 
-def _write_rows(path: Path, rows: Rows) -> None:
+def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     stream = io.StringIO()
     writer = csv.DictWriter(stream, list(rows[0]))
     writer.writeheader()

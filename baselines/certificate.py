@@ -1,7 +1,7 @@
 """Certificates: plain data in JSON, and one check that recomputes everything without a solver.
 
-A certificate names its instance by hash, its law, its sample by fingerprint, and holds what a stranger needs to see that
-the claim is true: a primal point, dual multipliers, the support list. ``check`` refuses what does not hold.
+A certificate names its instance by hash, its law, its sample by fingerprint, and holds what a stranger needs to see
+that the claim is true: a primal point, dual multipliers, the support list. ``check`` refuses what does not hold.
 """
 
 from __future__ import annotations

@@ -14,8 +14,9 @@ Floats = NDArray[np.float64]
 def rounding_allowance(terms: Floats, extra: int = 16) -> float:
     """Upper limit on the rounding error of a sum whose terms carry up to ``extra`` roundings each.
 
-    gamma_m = m u / (1 - m u) times the sum of absolute values, m = number of terms + extra (Higham, Accuracy and Stability
-    of Numerical Algorithms, 2nd ed., chapter 3); taken with the machine epsilon 2u to cover the sum of absolute values too.
+    gamma_m = m u / (1 - m u) times the sum of absolute values, m = number of terms + extra (Higham, Accuracy and
+    Stability of Numerical Algorithms, 2nd ed., chapter 3); taken with the machine epsilon 2u to cover the sum of
+    absolute values too.
     """
     return float((terms.size + extra) * np.finfo(float).eps * np.abs(terms).sum())
 
@@ -25,13 +26,16 @@ def linear_bound(
 ) -> float:
     """Upper limit on max cost x over low <= A x <= up, lower <= x <= upper, from any row duals.
 
-    L(y) = sum_i (y_i^+ up_i - y_i^- low_i) + sum_j max over [lower_j, upper_j] of (cost - A' y)_j x_j. Duals on infinite
-    row limits are set to zero first, so every y is admissible and weak duality needs no repair.
+    L(y) = sum_i (y_i^+ up_i - y_i^- low_i) + sum_j max over [lower_j, upper_j] of (cost - A' y)_j x_j. Duals on
+    infinite row limits are set to zero first, so every y is admissible and weak duality needs no repair.
 
     Args:
-        cost, lower, upper: (columns,) objective and finite bounds.
+        cost: (columns,) objective.
         matrix: (rows, columns).
-        low, up: (rows,) row limits, infinite where absent.
+        low: (rows,) lower row limits, infinite where absent.
+        up: (rows,) upper row limits, infinite where absent.
+        lower: (columns,) finite lower bounds.
+        upper: (columns,) finite upper bounds.
         dual: (rows,) d objective / d right-hand side as a solver reports them.
     """
     y = np.where((dual > 0.0) & np.isfinite(up), dual, np.where((dual < 0.0) & np.isfinite(low), dual, 0.0))

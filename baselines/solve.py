@@ -56,7 +56,7 @@ class LinearProgram:
         return first
 
     def add_rows(self, low: ArrayLike, up: ArrayLike, columns: ArrayLike, values: ArrayLike) -> int:
-        """Add rows with the same number of entries each: columns and values (rows, entries); returns the first index."""
+        """Add rows of equally many entries, columns and values (rows, entries); returns the first index."""
         low, up = np.asarray(low, dtype=np.float64), np.asarray(up, dtype=np.float64)
         columns, values = np.asarray(columns, dtype=np.int32), np.asarray(values, dtype=np.float64)
         count, entries = columns.shape

@@ -1,9 +1,10 @@
 """Upper bounds that see the future: what the best trajectory of each scenario earns, proven by duals.
 
-V2G/ParkingLot-v0 realises x_t = min(closed, K_t) whatever its rule does (model.py), so the best path under the true K_t and
-the true offers bounds every policy; that is one storage path, solved exactly in microseconds. Fixing more than K_t never
-helps: it costs the exchange and the imbalance price. In V2G/ParkingLotBays-v0 cars may hold up to their caps and energy may
-be lost, so the bound is a linear program over all bays. Both leave out the cost of redistribution, which is never negative.
+V2G/ParkingLot-v0 realises x_t = min(closed, K_t) whatever its rule does (model.py), so the best path under the true
+K_t and the true offers bounds every policy; that is one storage path, solved exactly in microseconds. Fixing more
+than K_t never helps: it costs the exchange and the imbalance price. In V2G/ParkingLotBays-v0 cars may hold up to
+their caps and energy may be lost, so the bound is a linear program over all bays. Both leave out the cost of
+redistribution, which is never negative.
 """
 
 from __future__ import annotations
@@ -65,10 +66,11 @@ def hindsight_certificate(instance: Instance, law_name: str, seed: int, result: 
 
 
 def bays_hindsight(model: Model, scenario: Scenario, row: int) -> tuple[float, float]:
-    """Value and proven bound [$] of row ``row`` for V2G/ParkingLotBays-v0: bay-level linear program with true departures.
+    """Value and proven bound [$] of row ``row`` for V2G/ParkingLotBays-v0: by linear programming over its bays.
 
-    Columns: stored energy of every car and step within its cap, lost energy, energy fixed at the gate, the four exchanges,
-    imbalance. Every trajectory that the environment can execute is a feasible point with at least its return.
+    Columns: stored energy of every car and step within its cap, lost energy, energy fixed at the gate, the four
+    exchanges, imbalance. Every trajectory that the environment can execute is a feasible point with at least its
+    return.
 
     Raises:
         SolverError: if the program is not solved to optimality.

@@ -10,6 +10,7 @@ __all__ = ["walk_paths"]
 
 @njit(cache=True)
 def walk_paths(capacity, lengths, slopes, start, tie):
+    """Optimal paths (n, T), balance multipliers (n, T), and whether each start can be brought down to zero (n,)."""
     n, steps = capacity.shape
     stored = np.zeros((n, steps))
     multiplier = np.zeros((n, steps))

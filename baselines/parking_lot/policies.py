@@ -22,7 +22,7 @@ Memory = tuple[Any, ...] | None
 
 
 class _Target:
-    """A policy that thinks in stored energy [kWh]; subclasses say how much is to be stored at the end of the closed step."""
+    """A policy that thinks in stored energy [kWh]: subclasses name the target for the end of the closed step."""
 
     def __init__(self, model: Model) -> None:
         require(not model.per_bay, "model", "per bay", "the model of V2G/ParkingLot-v0")
@@ -130,8 +130,9 @@ class LeastLaxity(ChargeWhenCheap):
 class PredictiveControl(_Target):
     """Model-predictive control: re-solves the storage path with what is known, at every gate.
 
-    Future capacities are K_t times the fitting days' quantile of K_s / K_t; offers are the firm one for the closed step and
-    the decaying log factors after it. The quantile is the safety margin; ``tune_quantile`` chooses it on training days.
+    Future capacities are K_t times the fitting days' quantile of K_s / K_t; offers are the firm one for the closed
+    step and the decaying log factors after it. The quantile is the safety margin; ``tune_quantile`` chooses it on
+    training days.
 
     Args:
         model: of the environment.

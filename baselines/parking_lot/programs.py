@@ -1,8 +1,9 @@
 """Scenario programs of the parking lot: robust, relaxed, adversarial, shift; each plan comes with its certificate.
 
-The robust program has random right-hand sides only, so its N x T rows collapse to one minimum per step and the exact path
-solver of storage.py does the rest. The relaxed program ties the steps of a scenario together by one slack; it is a linear
-program whose rows are added when they are violated. Both end in the same certificate: plan, multipliers, support list.
+The robust program has random right-hand sides only, so its N x T rows collapse to one minimum per step and the exact
+path solver of storage.py does the rest. The relaxed program ties the steps of a scenario together by one slack; it is
+a linear program whose rows are added when they are violated. Both end in the same certificate: plan, multipliers,
+support list.
 """
 
 from __future__ import annotations
@@ -58,7 +59,9 @@ def solve(
 
     Args:
         instance: the lot.
-        n_samples, seed, law_name: the sample; days of a "days:" law are taken in turn.
+        n_samples: N.
+        seed: of the sample.
+        law_name: law of the sample; days of a "days:" law are taken in turn.
         beta: confidence parameter of the risk statement in (0, 1).
         rho: None for the robust program, else the price of one charger of violation per scenario [$].
         radius: R in chargers; 0 for none. Positive: adversarial program, and the basis of the shift bound.

@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 
 
 class Reference(NamedTuple):
-    """Solution of the reference program: stored energy (T,) [kWh], money without slack and tie-break [$], slacks (N,)."""
+    """Solution: stored energy (T,) [kWh], money without slack and tie-break [$], slacks (N,)."""
 
     stored_kwh: Floats
     value_usd: float
@@ -27,8 +27,9 @@ class Reference(NamedTuple):
 def solve_reference(instance: Instance, market: Market, sample: Capacity, rho: float | None = None) -> Reference:
     """Solve the robust (rho None) or relaxed program over all rows of the sample with one constraint per sample.
 
-    All exchanges are variables of their own, pass-through from the community to the retailer included; nothing is assumed
-    about a merit order. max sum_t tau [ -fee c + back d - buy g+ + sell g- - wear (u + v) ] - rho sum_i zeta_i.
+    All exchanges are variables of their own, pass-through from the community to the retailer included; nothing is
+    assumed about a merit order. max sum_t tau [ -fee c + back d - buy g+ + sell g- - wear (u + v) ] - rho sum_i
+    zeta_i.
     """
     import cvxpy as cp
 
@@ -61,14 +62,17 @@ def solve_reference(instance: Instance, market: Market, sample: Capacity, rho: f
     rules += [stored <= sample.energy_kwh.max(axis=0), charge <= sample.power_kw.max(axis=0)]
     rules += [discharge <= sample.power_kw.max(axis=0)]
     energy, power = instance.energy_scale_kwh, instance.charger_kw
-    relief = slack if rho is not None else np.zeros(len(sample.energy_kwh))
-    open_steps = slice(0, steps - 1)
-    for i in range(len(sample.energy_kwh)):
-        rules += [
-            (stored[open_steps] - sample.energy_kwh[i, open_steps]) / energy <= relief[i],
-            (charge - sample.power_kw[i]) / power <= relief[i],
-            (discharge - sample.power_kw[i]) / power <= relief[i],
-        ]
+    n = len(sample.energy_kwh)
+    relief = cp.reshape(slack, (n, 1), order="C") @ np.ones((1, steps)) if rho is not None else np.zeros((n, steps))
+
+    def every(row: cp.Variable) -> cp.Expression:
+        return np.ones((n, 1)) @ cp.reshape(row, (1, steps), order="C")
+
+    rules += [
+        ((every(stored) - sample.energy_kwh) / energy - relief)[:, :-1] <= 0,
+        (every(charge) - sample.power_kw) / power <= relief,
+        (every(discharge) - sample.power_kw) / power <= relief,
+    ]
     penalty = 0.0 if rho is None else rho * cp.sum(slack)
     problem = cp.Problem(cp.Maximize(money - tie_break(steps) @ stored - penalty), rules)
     problem.solve(solver=cp.HIGHS, dual_feasibility_tolerance=1e-10, primal_feasibility_tolerance=1e-10)

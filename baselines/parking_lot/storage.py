@@ -1,11 +1,13 @@
 """Exact optimum of one storage path: concave piecewise-linear dynamic programming, no solver.
 
-    max sum_t phi_t(x_t - x_{t-1}) - tie_t x_t   s.t.  0 <= x_t <= K_t,  charging and discharging power <= P_t,  x_{T-1} = 0
+    max sum_t phi_t(x_t - x_{t-1}) - tie_t x_t   s.t.  0 <= x_t <= K_t,  charging and discharging power <= P_t,
+    x_{T-1} = 0
 
-phi_t is the money of changing the stored energy by merit order [$]: concave and piecewise linear with at most four pieces.
-The value function is then concave and piecewise linear too: one step back merges two lists of slopes (supremal convolution)
-and cuts the result to [0, K]. Exact up to rounding, microseconds for a day; its slopes give the multipliers lambda of the
-energy balance, from which ``bound`` computes a proven upper limit for any lambda whatsoever (weak duality).
+phi_t is the money of changing the stored energy by merit order [$]: concave and piecewise linear with at most four
+pieces. The value function is then concave and piecewise linear too: one step back merges two lists of slopes
+(supremal convolution) and cuts the result to [0, K]. Exact up to rounding, microseconds for a day; its slopes give
+the multipliers lambda of the energy balance, from which ``bound`` computes a proven upper limit for any lambda
+whatsoever (weak duality).
 """
 
 from __future__ import annotations
@@ -59,7 +61,7 @@ def tie_break(steps: int) -> Floats:
 
     At most 2e-7 $/kWh, so they cost less than a cent a day and decide only between plans of equal money.
     """
-    return _TIE_USD_PER_KWH * (1.0 + np.modf(_GOLDEN * np.arange(1, steps + 1))[0])
+    return np.asarray(_TIE_USD_PER_KWH * (1.0 + np.modf(_GOLDEN * np.arange(1, steps + 1))[0]))
 
 
 def slopes_usd_per_kwh(instance: Instance, buy: Floats) -> Floats:
@@ -173,8 +175,8 @@ def bound(
         multiplier: lambda (n, T).
         tie: (T,) fees of tie_break; None for the plain objective.
         start_kwh: (n,) energy stored before the first step, default 0.
-        row_price: (3, T) prices charged for stored energy [$/kWh], charging and discharging power [$/kW] (multipliers of
-            further rows, whose right-hand sides the caller adds); none if None.
+        row_price: (3, T) prices charged for stored energy [$/kWh], charging and discharging power [$/kW] (multipliers
+            of further rows, whose right-hand sides the caller adds); none if None.
     """
     lam = np.atleast_2d(multiplier)
     n, steps = lam.shape
@@ -200,11 +202,11 @@ def bound(
     # every term carries a few roundings of its factors, the sum n more: gamma_m = m u / (1 - m u), Higham 2002, ch. 3
     scale = np.abs(terms) + _roundoff_scale(lam, following, lengths, capacity, gains)
     slack = (terms.shape[1] + 24) * np.finfo(float).eps * scale.sum(axis=1)
-    return np.nextafter(terms.sum(axis=1) + slack, np.inf)
+    return np.asarray(np.nextafter(terms.sum(axis=1) + slack, np.inf))
 
 
 def _roundoff_scale(lam: Floats, following: Floats, lengths: Floats, capacity: Floats, gains: Floats) -> Floats:
     """Size of the subtracted quantities in each term, (n, 1): cancellation there costs absolute accuracy."""
     size = (np.abs(lam) + np.abs(following)) * capacity
     price = (np.abs(gains) + 2.0 * np.abs(lam[..., None])) * lengths
-    return (size.sum(axis=1) + price.sum(axis=(1, 2)))[:, None]
+    return np.asarray((size.sum(axis=1) + price.sum(axis=(1, 2)))[:, None])

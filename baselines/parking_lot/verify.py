@@ -101,7 +101,7 @@ def _program(data: Data, lot: Instance) -> Report:
     eps_low, eps = _risk_of(data["risk"], len(f), len(support), rho is not None, source.smoothed)
     claims = [
         f"the plan is optimal for its {len(support)} support samples and for all {len(f)}, gap {gap:.1e} $",
-        f"with confidence 1 - {data['risk']['beta']:g} the law {source.name} violates the plan with probability at most "
+        f"with confidence 1 - {data['risk']['beta']:g} law {source.name} violates the plan with probability at most "
         f"{eps:.4g}" + (f" (inflated by {radius:g} chargers)" if radius else ""),
     ]
     if unique:

@@ -159,7 +159,7 @@ def test_the_future_is_not_seen(gate, t):
     depart[there] = rng.integers(t + 2, 14, there.sum())
     later = scenario.arrive > t
     arrive = np.where(later, t + 1, scenario.arrive)
-    changes = {"arrive": arrive, "depart": np.where(later, 13, depart), "count": sessions}
+    changes = {"arrive": arrive, "depart": np.where(later, 13, depart), "sessions": sessions}
     for name in ("stated", "cap_kwh", "quota_kwh", "charger_kw"):
         changes[name] = np.where(later, 7.7, getattr(scenario, name))
     changes["turned_away"] = scenario.turned_away + 9

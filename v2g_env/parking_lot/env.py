@@ -34,15 +34,16 @@ class ParkingLotEnv(ModelEnv):
 
     ## Description
     Cars come and go; whoever is plugged in can store the community's energy until shortly before leaving. The manager
-    fixes at the start of step t how much will be stored at the end of step t + 1 (gate closure), before knowing who will
-    still be there. Energy that was fixed but cannot be kept is a violation and pays the imbalance price. Buying is cheap
-    at noon, handing back is dear in the evening, and cars leave in between.
+    fixes at the start of step t how much will be stored at the end of step t + 1 (gate closure), before knowing who
+    will still be there. Energy that was fixed but cannot be kept is a violation and pays the imbalance price. Buying
+    is cheap at noon, handing back is dear in the evening, and cars leave in between.
 
     ## Action Space
-    ``Box(-1, 1, (1,), float32)``: stored energy at the end of the closed step, (a + 1)/2 x K_t x r_t [kWh], where K_t is
-    what the present cars can hold and r_t the .9-quantile of K_{t+1}/K_t on the fitting days (at least the plan's next
-    point, if a plan was given). Exchanges follow by merit order: the community first, then the retailer. With
-    ``gate_closure_steps = 0`` the action fixes step t itself and r = 1. A rule (``dispatch``) spreads the energy over bays.
+    ``Box(-1, 1, (1,), float32)``: stored energy at the end of the closed step, (a + 1)/2 x K_t x r_t [kWh], where K_t
+    is what the present cars can hold and r_t the .9-quantile of K_{t+1}/K_t on the fitting days (at least the plan's
+    next point, if a plan was given). Exchanges follow by merit order: the community first, then the retailer. With
+    ``gate_closure_steps = 0`` the action fixes step t itself and r = 1. A rule (``dispatch``) spreads the energy over
+    bays.
 
     ## Observation Space
     ``Box(0, high, (T + 22,), float32)``; energies in 200 kWh, offers and charger power in 200 kW:
@@ -79,8 +80,8 @@ class ParkingLotEnv(ModelEnv):
     ``reset(options={"day": i})`` starts from base day i.
 
     ## References
-    Problem: Pantazis, Mignoni, Carli, Dotoli, Grammatico, arXiv 2511.09427. Equations and parameters are this project's.
-    Sessions: ACN-Data, Lee, Li, Low, e-Energy 2019.
+    Problem: Pantazis, Mignoni, Carli, Dotoli, Grammatico, arXiv 2511.09427. Equations and parameters are this
+    project's. Sessions: ACN-Data, Lee, Li, Low, e-Energy 2019.
     """
 
     terms: ClassVar[tuple[str, ...]] = REWARD_TERMS
@@ -127,17 +128,17 @@ class ParkingLotBaysEnv(ParkingLotEnv):
 
     ## Description
     As ParkingLot, but the manager sets the power of every bay for the step being closed, up to the cars' caps, not only
-    up to what one step can move. The wishes' sum is the stored energy fixed at the gate. At execution announced cars are
-    emptied first; the dispatch order then makes up what is missing or too much in the remaining cars. Fixing more than K_t
-    (ParkingLot's capacity) counts as a violation, even where caps let the cars hold it.
+    up to what one step can move. The wishes' sum is the stored energy fixed at the gate. At execution announced cars
+    are emptied first; the dispatch order then makes up what is missing or too much in the remaining cars. Fixing more
+    than K_t (ParkingLot's capacity) counts as a violation, even where caps let the cars hold it.
 
     ## Action Space
     ``Box(-1, 1, (J,), float32)``: AC power of each bay as a share of its car's limit, charging positive. Bays that are
     empty, or whose car is about to leave, ignore it.
 
     ## Observation Space
-    ``Box(0, high, (T + 22 + 6 J,), float32)``: ParkingLot's observation, then for each bay: present, cap minus energy on
-    arrival [10 kWh], community energy stored [10 kWh], time parked [10 h], stated time left [10 h], announced.
+    ``Box(0, high, (T + 22 + 6 J,), float32)``: ParkingLot's observation, then for each bay: present, cap minus energy
+    on arrival [10 kWh], community energy stored [10 kWh], time parked [10 h], stated time left [10 h], announced.
 
     ## Rewards
     As ParkingLot. Energy left in a departing car is lost and bought back at the imbalance price.

@@ -165,7 +165,8 @@ def step_kernel(c, s, state, action):
         action: (n, 1) target in [-1, 1], or (n, J) bay powers in [-1, 1] when c.fill is 3.
 
     Returns:
-        The fields of the next State, then money (n, 7) in the order of model.REWARD_TERMS [$], facts (n, 9) in the order of model.FACTS.
+        The fields of the next State, then money (n, 7) in the order of model.REWARD_TERMS [$], facts (n, 9) in the
+        order of model.FACTS.
     """
     n = len(state.t)
     t_next = state.t.copy()

@@ -1,12 +1,13 @@
 """The lot as pure batched functions: draw, initial, step, observe. One model for environments and baselines.
 
-Why every plan with 0 <= x_t <= K_t can be executed (quota "executable"). Let head_j = min(cap_j - e0_j, eta p_j tau) and
-B_t = {b : 0 <= b_j <= head_j if j stays beyond step t, else b_j = 0}. Take any b in B_{t-1} and any b' in B_t. Car j moves
-at most head_j up, which needs head_j / (eta tau) <= p_j of AC power, or at most head_j down, which gives
-eta head_j / tau <= eta^2 p_j <= p_j. So every point of B_t is reached from every point of B_{t-1} within one step, whatever
-rule picks the points; the sums over B_t fill exactly [0, K_t]; and the cars that leave after step t are known at its start
-(notice), so they can be emptied in it. Hence a stored energy x_t <= K_t is met exactly by any of the dispatch rules, and
-x_t = min(closed, K_t) always. Counting also the announced cars in K_t would break the argument: they must be empty.
+Why every plan with 0 <= x_t <= K_t can be executed (quota "executable"). Let head_j = min(cap_j - e0_j, eta p_j tau)
+and B_t = {b : 0 <= b_j <= head_j if j stays beyond step t, else b_j = 0}. Take any b in B_{t-1} and any b' in B_t.
+Car j moves at most head_j up, which needs head_j / (eta tau) <= p_j of AC power, or at most head_j down, which gives
+eta head_j / tau <= eta^2 p_j <= p_j. So every point of B_t is reached from every point of B_{t-1} within one step,
+whatever rule picks the points; the sums over B_t fill exactly [0, K_t]; and the cars that leave after step t are
+known at its start (notice), so they can be emptied in it. Hence a stored energy x_t <= K_t is met exactly by any of
+the dispatch rules, and x_t = min(closed, K_t) always. Counting also the announced cars in K_t would break the
+argument: they must be empty.
 """
 
 from __future__ import annotations
@@ -38,6 +39,30 @@ FACTS = (
     "capacity_kwh",
     "charged_kwh",
     "discharged_kwh",
+)
+_OBSERVED = (
+    "stored",
+    "ahead",
+    "capacity",
+    "capacity_1",
+    "capacity_2",
+    "free",
+    "fill",
+    "power",
+    "leaving",
+    "arrived",
+    "parked_6h",
+    "stated_1h",
+    "stated_2h",
+    "stated_3h",
+    "stated_4h",
+    "surplus",
+    "deficit",
+    "pv_factor",
+    "load_factor",
+    "price",
+    "price_next",
+    "plan_next",
 )
 _FILL = {"minimal_move": 0, "proportional": 2, "least_laxity": 1, "earliest_departure": 1}
 _FIT_SEED = 20190501
@@ -129,14 +154,10 @@ class Model:
     def observation_layout(self) -> dict[str, slice]:
         """Name of every observed quantity and its place; energies in units of 200 kWh, offers and P of 200 kW."""
         steps = self.instance.steps
-        single = (
-            "stored ahead capacity capacity_1 capacity_2 free fill power leaving arrived parked_6h "
-            "stated_1h stated_2h stated_3h stated_4h surplus deficit pv_factor load_factor price price_next plan_next"
-        ).split()
         layout = {"step": slice(0, steps)}
-        layout |= {name: slice(steps + i, steps + i + 1) for i, name in enumerate(single)}
+        layout |= {name: slice(steps + i, steps + i + 1) for i, name in enumerate(_OBSERVED)}
         if self.per_bay:
-            start = steps + len(single)
+            start = steps + len(_OBSERVED)
             layout["bays"] = slice(start, start + 6 * self.instance.bays)
         return layout
 

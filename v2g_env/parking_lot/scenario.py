@@ -161,7 +161,7 @@ def draw_from(
 
 
 def sample(instance: Instance, source: Law, n_samples: int, seed: int, days: Sequence[int] | None = None) -> Scenario:
-    """Draw ``n_samples`` episodes from one seed; a law that replays days takes each day in turn unless told ``days``."""
+    """Draw ``n_samples`` episodes from one seed; a law that replays days takes them in turn unless told ``days``."""
     number("n_samples", n_samples, 1, 10_000_000, integer=True)
     number("seed", seed, 0, 2**63, integer=True)
     # a list as entropy: no sample shares its stream with an environment seeded with some integer
@@ -226,7 +226,7 @@ def draw(
         instance.own_charging,
         1 if instance.dispatch == "least_laxity" else 0,
     )
-    return Scenario(first, *sessions[:-1], *_offers(instance, normals[:, 2:]), sessions[-1])
+    return Scenario._make((first, *sessions[:-1], *_offers(instance, normals[:, 2:]), sessions[-1]))
 
 
 def _offers(instance: Instance, normals: Floats) -> tuple[Floats, Floats, Floats, Floats]:

@@ -1,0 +1,333 @@
+"""What the report of a parking-lot comparison says: its sections, tables and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.compare import Result, Row, TestSet
+from agents.figures import Draw
+from agents.parking_lot import Comparison, paired
+from agents.parking_lot_figures import TERMS, Profile, draw_day, draw_money, draw_returns, draw_violations
+from agents.report import Section
+from baselines.parking_lot.reachable import reachable, true_market
+from baselines.parking_lot.storage import solve_paths
+from v2g_env.metrics import mean_interval
+from v2g_env.parking_lot.instance import Instance
+from v2g_env.parking_lot.model import FACTS, VIOLATION_TOLERANCE
+
+__all__ = ["LEAD", "TITLE", "panels", "sections"]
+
+TITLE = "Parking lot as storage: every policy against a proven bound"
+LEAD = (
+    "Money made and promises kept by certified plans, predictive control, simple rules and trained agents, "
+    "on the same days for all."
+)
+_BOUND = "proven bound (hindsight)"
+_ROBUST, _CONTROL = "certified plan, robust", "predictive control"
+
+_PROBLEM = """
+Parked electric cars can store energy for a neighbouring community: the lot takes surplus solar power while it is
+cheap and hands it back when power is dear, but drivers leave when they want. How much will be stored has to be fixed
+before it is known which cars will still be there; if they cannot hold it, the day is violated and every missing kWh
+pays the imbalance price. A policy is judged by the money it makes per day and by how often it violates, and both are
+set beside numbers that are proven: an upper bound on what any policy could earn, and a certified limit on how often a
+plan is violated.
+"""
+_CHECK = """
+Every number that is called proven or certified comes with a file in the folder `certificates` beside this page, and
+`v2g check FILE` recomputes it from the data in the file, without a solver and without trusting the program that wrote
+it.
+
+- `v2g check certificates/plan-robust.json` and `plan-relaxed.json`: the plan is feasible, optimal for its samples,
+and the promised limit follows from its support list.
+- `v2g check certificates/bound-generated-days.json` (and the other `bound-` files): the multipliers prove the mean
+bound.
+- `v2g check certificates/policy-….json`: the recorded actions, replayed, earn what the table says and violate that
+often.
+
+The tables are in `compare.csv`, with configuration and seeds in `compare.json`; figures are in `figures`.
+"""
+_CAVEATS = """
+- The problem is that of Pantazis, Mignoni, Carli, Dotoli and Grammatico, arXiv:2511.09427, of which only the abstract
+could be read. The claims there are theirs; equations, data and parameters here are this project's own.
+- Arrivals and departures come from ACN-Data (Lee, Li, Low, 2019). How much each car can take is synthetic, and so are
+tariff and community.
+- {days} held-out real days are few: they show what is plausible, not more. Redraws of one day share its arrivals and
+departures, so intervals are clustered by day, and only one draw of each day counts for the violation limit.
+- A promise holds for the law its samples were drawn from. No promise is made for the real days.
+- Intervals of means are asymptotic (Student). Violation limits are exact, each for itself: they are not corrected for
+the number of policies looked at.
+- A violation limit above the promise is no contradiction: it is all that so many days can show.
+- The bound knows the future. No policy can reach it, and part of the gap is the price of not knowing.
+- Decision time is wall time per decision within one batched call over all days, on the machine of this run.
+"""
+
+
+def _money(value: float) -> str:
+    return f"{round(value, 2) + 0.0:.2f}".replace("-", "−")  # the sum turns a negative zero into zero
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100.0 * share:.3g} %"
+
+
+def _half(low: float, high: float) -> str:
+    half = (high - low) / 2.0
+    return f"± {half:.2f}" if np.isfinite(half) else "± ∞"
+
+
+def _ranked(results: Sequence[Result]) -> list[Result]:
+    return sorted(results, key=lambda result: -result.row.mean_usd)
+
+
+def _named(results: Sequence[Result], start: str) -> Result | None:
+    return next((result for result in results if result.row.policy.startswith(start)), None)
+
+
+def _one(results: Sequence[Result], policy: str) -> Result:
+    return next(result for result in results if result.row.policy == policy)
+
+
+def _best_agent(results: Sequence[Result]) -> Result | None:
+    return next((result for result in _ranked(results) if result.row.kind == "agent"), None)
+
+
+def _agents(rows: Sequence[Row], first: int = 0) -> dict[int, str]:
+    return {i: "agent" for i, row in enumerate(rows, first) if row.kind == "agent"}
+
+
+def _summary(comparison: Comparison) -> str:
+    """The first test set in three sentences."""
+    test, results = comparison.tests[0], _ranked(comparison.results[0])
+    best, robust = results[0].row, _named(results, _ROBUST)
+    bound = mean_interval(test.bound, test.units).mean
+    text = (
+        f"On {best.days} {test.title.lower()} no policy whatsoever can earn more than ${bound:.2f} a day on average. "
+        f"Nearest comes {best.policy} with ${best.mean_usd:.2f} {_half(best.low_usd, best.high_usd)}, "
+        f"{best.gap_percent:.0f} % below, and it violates on {_percent(best.frequency)} of the days."
+    )
+    if robust is not None and robust.row.promised is not None:
+        row = robust.row
+        text += (
+            f" The robust certified plan earns ${row.mean_usd:.2f} {_half(row.low_usd, row.high_usd)}; "
+            f"at most {_percent(row.promised)} of days violated were promised, {_percent(row.frequency)} were seen."
+        )
+    return text
+
+
+def _run_rows(comparison: Comparison) -> list[dict[str, Any]]:
+    config, lot = comparison.meta["config"], comparison.tests[0].model.instance
+    changed = {key: value for key, value in lot.to_dict().items() if value != Instance().to_dict()[key]}
+    seeds = zip(("programs", "tuning days", "generated days", "real days", "training"), config["seeds"], strict=True)
+    steps = "as configured" if config["train_steps"] is None else f"{config['train_steps']} steps"
+    pairs = {
+        "lot": f"{lot.bays} bays, {lot.steps} steps of {lot.step_h:g} h from {lot.open_h:g} to {lot.close_h:g} h; "
+        f"stored energy fixed {lot.gate_closure_steps} step ahead",
+        "changed from the defaults": ", ".join(f"{key} = {value}" for key, value in changed.items()) or "nothing",
+        "instance (SHA-256)": comparison.meta["instance_sha256"],
+        "samples of the programs, N": f"{config['n_samples']} days",
+        "confidence parameter, beta": f"{config['beta']:g} (statements hold with probability 1 − beta)",
+        "prices of violation tried, rho": ", ".join(f"${rho:g}" for rho in config["rho"]),
+        "days for tuning": f"{config['train_days']} generated days, of none of the test sets",
+        "agents trained": f"{', '.join(config['agents'])}; {steps}" if config["agents"] else "none",
+        "seeds": ", ".join(f"{name} {seed}" for name, seed in seeds),
+    }
+    for test, results in zip(comparison.tests, comparison.results, strict=True):
+        row = results[0].row
+        redraws = "" if row.days == row.independent else f", redraws of {row.independent} days"
+        pairs[test.title.lower()] = f"{row.days} days{redraws}; law {row.law}"
+    return [{"what": name, "value": value} for name, value in pairs.items()]
+
+
+def _promises(comparison: Comparison) -> Section:
+    rows = []
+    for name, plan in comparison.plans.items():
+        risk, program = plan.certificate["risk"], plan.certificate["program"]
+        rows.append(
+            {
+                "certificate": name,
+                "rho [$]": program["rho"],
+                "samples N": plan.certificate["sample"]["n_samples"],
+                "support": len(plan.certificate["support"]),
+                "promised limit eps": _percent(risk["eps"]),
+                "planned [$/day]": _money(plan.value),
+            }
+        )
+    text = (
+        "Both plans are optimal for the N sampled days. The robust plan is feasible in all of them; the relaxed plan may "
+        "violate some, at the price rho per charger of violation. Few of the days, the support, determine a plan; from their "
+        "number follows a limit eps on the probability that a new day violates it, whatever the law of the days is. "
+        f"The {risk['looks']} programs tried share the confidence."
+    )
+    return Section("Certified plans", text, rows)
+
+
+def _table(test: TestSet, results: Sequence[Result]) -> Section:
+    bound = mean_interval(test.bound, test.units)
+    ranked = [result.row for result in _ranked(results)]
+
+    def line(policy: str, mean: float, spread: str, *others: str) -> dict[str, Any]:
+        names = ("gap [$]", "gap [%]", "days violated", "limit", "promised", "shortfall [kWh]", "decision [µs]")
+        values = {"policy": policy, "return [$/day]": _money(mean), "95 %": spread}
+        return values | dict(zip(names, others or [""] * len(names), strict=True))
+
+    rows = [line(_BOUND, bound.mean, _half(bound.low, bound.high))]
+    rows += [
+        line(
+            r.policy,
+            r.mean_usd,
+            _half(r.low_usd, r.high_usd),
+            _money(r.gap_usd),
+            f"{r.gap_percent:.1f}" if np.isfinite(r.gap_percent) else "",
+            f"{r.violated} / {r.violation_days}",
+            _percent(r.limit),
+            _percent(r.promised),
+            f"{r.shortfall_kwh:.2f}",
+            f"{r.decision_us:.1f}",
+        )
+        for r in ranked
+    ]
+    first = ranked[0]
+    kind = f"{first.days} days"
+    if first.days != first.independent:
+        kind = f"{first.days} redraws of {first.independent} days, one of each counted for violations"
+    text = (
+        f"{kind}, the same for every policy. Gap: bound minus return. Limit: Clopper-Pearson upper limit of the violation "
+        f"probability at confidence 1 − {test.beta:g}. Promised: certified before, where a promise speaks of this law. "
+        "Shortfall: energy fixed and not there, per day."
+    )
+    return Section(f"Results: {test.title.lower()}", text, rows, marks={0: "bound"} | _agents(ranked, 1))
+
+
+def _views(comparison: Comparison) -> tuple[list[str], dict[str, list[Row]], dict[str, float]]:
+    """Policies in the order of the first test set, and every set's rows and bound by title."""
+    names = [result.row.policy for result in _ranked(comparison.results[0])]
+    pairs = list(zip(comparison.tests, comparison.results, strict=True))
+    tables = {test.title: [result.row for result in results] for test, results in pairs}
+    return names, tables, {test.title: mean_interval(test.bound, test.units).mean for test, _ in pairs}
+
+
+def panels(comparison: Comparison) -> tuple[list[Draw], list[str], tuple[float, float]]:
+    """Drawings, titles and size [inch] of the one picture that shows the comparison."""
+    names, tables, bounds = _views(comparison)
+    draws = [draw_returns(names, tables, bounds), draw_violations(names, tables)]
+    return draws, ["Money", "Violations"], (12.0, 1.9 + 0.4 * len(names))
+
+
+def _figures(comparison: Comparison) -> list[Section]:
+    names, tables, bounds = _views(comparison)
+    ranked = _ranked(comparison.results[0])
+    money = {result.row.policy: result.money for result in ranked}
+    size = (8.6, 1.6 + 0.4 * len(names))
+    return [
+        Section(
+            "Return by policy",
+            "Mean return with its interval. The vertical lines are the proven bounds, beyond which nothing can lie.",
+            [],
+            draw_returns(names, tables, bounds),
+            size,
+        ),
+        Section(
+            "Violations by policy",
+            "Share of days violated (symbol), what it may be at most given so few days (bar), and what was promised before "
+            "(diamond). A symbol at 0 means that no violation was seen.",
+            [],
+            draw_violations(names, tables),
+            size,
+        ),
+        _day(comparison),
+        Section(
+            "Where the money comes from",
+            f"{comparison.tests[0].title}: mean of every term of the reward. Their sum is the return.",
+            [
+                {"policy": name} | {f"{term} [$]": _money(v) for term, v in parts.items()}
+                for name, parts in money.items()
+            ],
+            draw_money(names, money),
+            size,
+            _agents([result.row for result in ranked]),
+        ),
+    ]
+
+
+def _profile(result: Result, day: int) -> Profile:
+    facts = result.episodes.facts[day]
+    column = {name: facts[:, FACTS.index(name)] for name in ("stored_kwh", "closed_kwh", "excess")}
+    return Profile(
+        result.row.policy, column["stored_kwh"], column["closed_kwh"], column["excess"] > VIOLATION_TOLERANCE
+    )
+
+
+def _hindsight(test: TestSet, day: int) -> NDArray[np.float64]:
+    """Stored energy of the best path that knows the day, (T,) [kWh]."""
+    lot = test.model.instance
+    market, capacity = true_market(lot, test.scenario), reachable(lot, test.scenario)
+    offers = market._replace(surplus_kw=market.surplus_kw[[day]], deficit_kw=market.deficit_kw[[day]])
+    return np.asarray(solve_paths(lot, offers, capacity[[day]]).stored_kwh[0])
+
+
+def _day(comparison: Comparison) -> Section:
+    """The day whose bound is the median: neither the best nor the worst."""
+    test, results = comparison.tests[0], comparison.results[0]
+    day = int(np.argsort(test.bound, kind="stable")[len(test.bound) // 2])
+    lot = test.model.instance
+    shown = [r for r in (_named(results, _ROBUST), _named(results, _CONTROL), _best_agent(results)) if r is not None]
+    best = _hindsight(test, day)
+    profiles = [_profile(result, day) for result in shown]
+    profiles.append(Profile("hindsight optimum", best, best, np.zeros(len(best), bool)))
+    capacity = test.scenario.capacity_kwh[day, : lot.steps]
+    edges = lot.open_h + lot.step_h * np.arange(lot.steps + 1)
+    terms = {"policy": _BOUND, "return [$]": _money(test.bound[day]), "shortfall [kWh]": ""}
+    rows = [terms] + [
+        {
+            "policy": result.row.policy,
+            "return [$]": _money(result.returns[day]),
+            "shortfall [kWh]": f"{result.episodes.shortfall_kwh[day]:.2f}",
+        }
+        for result in shown
+    ]
+    text = (
+        f"Generated day {day}, whose bound is the median of all: neither an easy day nor a hard one. Grey is what the cars "
+        "that stay can hold, known in full only afterwards; the strip on top is the retail price. The hindsight optimum "
+        "knows the day and is what the bound is made of."
+    )
+    marks = {0: "bound"} | _agents([result.row for result in shown], 1)
+    return Section("One day in detail", text, rows, draw_day(edges, lot.buy, capacity, profiles), (8.6, 3.6), marks)
+
+
+def _differences(comparison: Comparison) -> list[Section]:
+    """Every policy minus predictive control on common days, agents first; nothing if that did not take part."""
+    base = [_named(results, _CONTROL) for results in comparison.results]
+    if base[0] is None:
+        return []
+    others = [result.row for result in _ranked(comparison.results[0]) if result is not base[0]]
+    others.sort(key=lambda row: row.kind != "agent")
+    rows: list[dict[str, Any]] = [{"policy": row.policy} for row in others]
+    for test, results, against in zip(comparison.tests, comparison.results, base, strict=True):
+        for row, line in zip(others, rows, strict=True):
+            mean, half = paired(_one(results, row.policy), against, test)  # type: ignore[arg-type]
+            line[f"{test.title.lower()} [$/day]"] = f"{_money(mean)} {_half(-half, half)}"
+    text = (
+        f"Return minus that of {base[0].row.policy}, day by day, so that what is common to both cancels; interval 95 %. "
+        "Where it excludes zero, these days can tell the two apart."
+    )
+    return [Section("Against predictive control", text, rows, marks=_agents(others))]
+
+
+def sections(comparison: Comparison) -> list[Section]:
+    """All sections of the report, in the order in which a stranger needs them."""
+    return [
+        Section("The problem", _PROBLEM, []),
+        Section("The result in short", _summary(comparison), []),
+        *(_table(test, results) for test, results in zip(comparison.tests, comparison.results, strict=True)),
+        *_figures(comparison),
+        *_differences(comparison),
+        _promises(comparison),
+        Section("What was run", "Everything below is also in `compare.json`.", _run_rows(comparison)),
+        Section("How to check", _CHECK, []),
+        Section("What to keep in mind", _CAVEATS.format(days=comparison.results[-1][0].row.independent), []),
+    ]
