@@ -104,7 +104,11 @@ def _risk() -> Iterator[str]:
 
     n, beta = 100_000, 1e-6
     many = np.arange(0, 5000)
-    for name, bound in (("wait_and_judge", risk.wait_and_judge), ("degenerate", risk.degenerate), ("relaxed", risk.relaxed)):
+    for name, bound in (
+        ("wait_and_judge", risk.wait_and_judge),
+        ("degenerate", risk.degenerate),
+        ("relaxed", risk.relaxed),
+    ):
         one = _best(lambda bound=bound: bound(n, 5000, beta))  # type: ignore[misc]
         all_ = _best(lambda bound=bound: bound(n, many, beta))  # type: ignore[misc]
         yield f"risk.{name}, N = {n}: {1e3 * one:.2f} ms for one complexity, {1e3 * all_:.1f} ms for {len(many)}"

@@ -26,6 +26,7 @@ _FONTS = ["DejaVu Sans", "Helvetica", "Arial", "sans-serif"]
 def _style(salt: str) -> Iterator[Any]:
     """Pyplot's settings for the length of a figure; the caller's own settings return afterwards."""
     import matplotlib as mpl
+    from cycler import cycler
     from matplotlib.figure import Figure
 
     settings = {
@@ -34,7 +35,7 @@ def _style(salt: str) -> Iterator[Any]:
         "font.family": "sans-serif",
         "font.sans-serif": _FONTS,
         "font.size": 9.0,
-        "axes.prop_cycle": mpl.cycler(color=COLORS),
+        "axes.prop_cycle": cycler(color=COLORS),
         "axes.edgecolor": GREY,
         "axes.labelcolor": INK,
         "axes.spines.top": False,
@@ -53,7 +54,9 @@ def _style(salt: str) -> Iterator[Any]:
         "xtick.major.size": 0.0,
         "ytick.major.size": 0.0,
     }
-    with mpl.rc_context(settings):
+    with mpl.rc_context():
+        mpl.rcdefaults()  # the same figure, whatever the user's own settings are
+        mpl.rcParams.update(settings)
         yield Figure
 
 
@@ -77,7 +80,7 @@ def svg(draw: Draw, size: tuple[float, float], salt: str) -> str:
 
 
 def inline(document: str, label: str) -> str:
-    """Turn an SVG document into an element for HTML: no prologue, no metadata, no identifiers that nothing refers to."""
+    """Turn an SVG document into an element for HTML: no prologue, no metadata, no unused identifiers."""
     from markupsafe import escape
 
     body = document[document.index("<svg") :]

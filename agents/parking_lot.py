@@ -45,7 +45,7 @@ class CompareConfig:
         train_days, test_days: generated days for tuning, and for the comparison.
         redraws: redraws (caps, offers) of every held-out real day.
         agents: shipped training configurations to be trained and compared.
-        train_steps: steps of training of each agent; None for what its configuration says.
+        train_steps: steps of training of each agent, in the order of ``agents``.
         seeds: of the programs, the tuning days, the generated and the real test days, and of training.
     """
 
@@ -57,7 +57,7 @@ class CompareConfig:
     test_days: int = 2000
     redraws: int = 20
     agents: tuple[str, ...] = ("parking_lot_ppo", "parking_lot_sac")
-    train_steps: int | None = None
+    train_steps: tuple[int, ...] = (1_200_000, 40_000)
     seeds: tuple[int, int, int, int, int] = (1, 2, 3, 4, 0)
 
     def __post_init__(self) -> None:
@@ -74,8 +74,11 @@ class CompareConfig:
             self.seeds,
             "five different numbers, one per role",
         )
-        if self.train_steps is not None:
-            number("train_steps", self.train_steps, 1, 10**9, integer=True)
+        require(
+            len(self.train_steps) >= len(self.agents), "train_steps", self.train_steps, "one number for each of agents"
+        )
+        for count in self.train_steps:
+            number("train_steps", count, 1, 10**9, integer=True)
         Instance.from_dict(self.instance)
 
     @classmethod
@@ -242,12 +245,10 @@ def run(config: CompareConfig, out: Path, say: Callable[[str], None] = lambda te
         Contestant("least laxity", "baseline", LeastLaxity),
         Contestant(f"predictive control, q {quantile:g}", "baseline", lambda m: PredictiveControl(m, quantile)),
     ]
-    for name in config.agents:
+    for name, steps in zip(config.agents, config.train_steps, strict=False):
         settings = load(name)
-        changes: dict[str, Any] = {"seed": config.seeds[4], "env": replace(settings.env, instance=config.instance)}
-        if config.train_steps is not None:
-            changes["total_steps"] = config.train_steps
-        settings = settings.replace(**changes)
+        environment = replace(settings.env, instance=config.instance)
+        settings = settings.replace(seed=config.seeds[4], env=environment, total_steps=steps)
         folder = out / "agents" / f"{name}-{settings.hash[:12]}-{settings.seed}"
         say(f"training {settings.algorithm.upper()} ({settings.total_steps} steps) in {folder}")
         done = train(settings, folder, plan_kwh=robust.plan.tolist())

@@ -9,10 +9,27 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.compare import Row
+from agents.compare import Result, Row, TestSet
 from agents.figures import BLUE, COLORS, GREEN, GREY, INK, ORANGE, PURPLE, RED, SKY, Draw
+from agents.parking_lot import Comparison
+from baselines.parking_lot.reachable import reachable, true_market
+from baselines.parking_lot.storage import solve_paths
+from v2g_env.metrics import mean_interval
+from v2g_env.parking_lot.instance import Instance
+from v2g_env.parking_lot.model import FACTS, VIOLATION_TOLERANCE
 
-__all__ = ["TERMS", "Profile", "draw_day", "draw_money", "draw_returns", "draw_violations"]
+__all__ = [
+    "TERMS",
+    "Profile",
+    "draw_day",
+    "draw_money",
+    "draw_returns",
+    "draw_violations",
+    "panels",
+    "profiles",
+    "ranked",
+    "views",
+]
 
 Floats = NDArray[np.float64]
 
@@ -43,6 +60,48 @@ class Profile(NamedTuple):
     stored_kwh: Floats
     closed_kwh: Floats
     violated: NDArray[np.bool_]
+
+
+def ranked(results: Sequence[Result]) -> list[Result]:
+    """Results of one test set, highest mean return first."""
+    return sorted(results, key=lambda result: -result.row.mean_usd)
+
+
+def views(comparison: Comparison) -> tuple[list[str], dict[str, list[Row]], dict[str, float]]:
+    """Policies in the order of the first test set, and every set's rows and bound by title."""
+    names = [result.row.policy for result in ranked(comparison.results[0])]
+    pairs = list(zip(comparison.tests, comparison.results, strict=True))
+    tables = {test.title: [result.row for result in results] for test, results in pairs}
+    return names, tables, {test.title: mean_interval(test.bound, test.units).mean for test, _ in pairs}
+
+
+def panels(comparison: Comparison) -> tuple[list[Draw], list[str], tuple[float, float]]:
+    """Drawings, titles and size [inch] of the one picture that shows the comparison."""
+    names, tables, bounds = views(comparison)
+    draws = [draw_returns(names, tables, bounds), draw_violations(names, tables)]
+    return draws, ["Money", "Violations"], (12.0, 1.9 + 0.4 * len(names))
+
+
+def _profile(result: Result, day: int) -> Profile:
+    facts = result.episodes.facts[day]
+    column = {name: facts[:, FACTS.index(name)] for name in ("stored_kwh", "closed_kwh", "excess")}
+    return Profile(
+        result.row.policy, column["stored_kwh"], column["closed_kwh"], column["excess"] > VIOLATION_TOLERANCE
+    )
+
+
+def _hindsight(test: TestSet, day: int) -> NDArray[np.float64]:
+    """Stored energy of the best path that knows the day, (T,) [kWh]."""
+    lot = test.model.instance
+    market, capacity = true_market(lot, test.scenario), reachable(lot, test.scenario)
+    offers = market._replace(surplus_kw=market.surplus_kw[[day]], deficit_kw=market.deficit_kw[[day]])
+    return np.asarray(solve_paths(lot, offers, capacity[[day]]).stored_kwh[0])
+
+
+def profiles(test: TestSet, results: Sequence[Result], day: int) -> list[Profile]:
+    """What every result's policy held on one day, and last what hindsight would have."""
+    best = _hindsight(test, day)
+    return [*(_profile(r, day) for r in results), Profile("hindsight optimum", best, best, np.zeros(len(best), bool))]
 
 
 def _policies(axes: Any, names: Sequence[str]) -> dict[str, float]:
@@ -121,8 +180,9 @@ def draw_violations(names: Sequence[str], tables: Mapping[str, Sequence[Row]]) -
     return draw
 
 
-def draw_day(edges_h: Floats, price: Floats, capacity_kwh: Floats, profiles: Sequence[Profile]) -> Draw:
-    """One day: what the cars could hold, what each policy stored, and the retail price as a strip."""
+def draw_day(lot: Instance, capacity_kwh: Floats, shown: Sequence[Profile]) -> Draw:
+    """One day: what the cars could hold (T,), what each policy stored, and the retail price as a strip."""
+    edges_h: Floats = np.asarray(lot.open_h + lot.step_h * np.arange(lot.steps + 1), np.float64)
     looks = ((BLUE, "-", 2.4), (RED, "-", 1.8), (GREEN, "-", 1.8), (ORANGE, "-", 1.8))
 
     def draw(axes: Any) -> None:
@@ -130,8 +190,8 @@ def draw_day(edges_h: Floats, price: Floats, capacity_kwh: Floats, profiles: Seq
         axes.stairs(capacity_kwh, edges_h, color=GREY, lw=1.0, baseline=None)
         middle = (edges_h[:-1] + edges_h[1:]) / 2.0
         label = "fixed, but not there (violation)"
-        for k, profile in enumerate(profiles):
-            color, line, width = looks[k] if k < len(profiles) - 1 else (INK, (0, (3, 1.6)), 1.6)
+        for k, profile in enumerate(shown):
+            color, line, width = looks[k] if k < len(shown) - 1 else (INK, (0, (3, 1.6)), 1.6)
             axes.stairs(profile.stored_kwh, edges_h, color=color, ls=line, lw=width, baseline=None, label=profile.name)
             if profile.violated.any():
                 at = profile.violated
@@ -141,7 +201,7 @@ def draw_day(edges_h: Floats, price: Floats, capacity_kwh: Floats, profiles: Seq
         axes.set_ylim(bottom=0.0)
         axes.set_xticks(np.arange(math.ceil(edges_h[0]), edges_h[-1] + 1e-9, 1.0))
         axes.set(xlabel="hour of the day", ylabel="energy at the end of the step [kWh]")
-        _price_strip(axes, edges_h, price)
+        _price_strip(axes, edges_h, lot.buy)
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
     return draw

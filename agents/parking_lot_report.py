@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from agents.compare import Result, Row, TestSet
-from agents.figures import Draw
 from agents.parking_lot import Comparison, paired
-from agents.parking_lot_figures import TERMS, Profile, draw_day, draw_money, draw_returns, draw_violations
+from agents.parking_lot_figures import (
+    TERMS,
+    draw_day,
+    draw_money,
+    draw_returns,
+    draw_violations,
+    profiles,
+    ranked,
+    views,
+)
 from agents.report import Section
-from baselines.parking_lot.reachable import reachable, true_market
-from baselines.parking_lot.storage import solve_paths
 from v2g_env.metrics import mean_interval
 from v2g_env.parking_lot.instance import Instance
-from v2g_env.parking_lot.model import FACTS, VIOLATION_TOLERANCE
 
-__all__ = ["LEAD", "TITLE", "panels", "sections"]
+__all__ = ["LEAD", "TITLE", "sections"]
 
 TITLE = "Parking lot as storage: every policy against a proven bound"
 LEAD = (
@@ -62,7 +66,7 @@ departures, so intervals are clustered by day, and only one draw of each day cou
 - Intervals of means are asymptotic (Student). Violation limits are exact, each for itself: they are not corrected for
 the number of policies looked at.
 - A violation limit above the promise is no contradiction: it is all that so many days can show.
-- The bound knows the future. No policy can reach it, and part of the gap is the price of not knowing.
+- The bound knows the future, which no policy does: part of the gap is the price of not knowing.
 - Decision time is wall time per decision within one batched call over all days, on the machine of this run.
 """
 
@@ -72,16 +76,12 @@ def _money(value: float) -> str:
 
 
 def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{100.0 * share:.3g} %"
+    return "–" if share is None else f"{100.0 * share:.3g}\u00a0%"
 
 
 def _half(low: float, high: float) -> str:
     half = (high - low) / 2.0
-    return f"± {half:.2f}" if np.isfinite(half) else "± ∞"
-
-
-def _ranked(results: Sequence[Result]) -> list[Result]:
-    return sorted(results, key=lambda result: -result.row.mean_usd)
+    return f"±\u00a0{half:.2f}" if np.isfinite(half) else "±\u00a0∞"
 
 
 def _named(results: Sequence[Result], start: str) -> Result | None:
@@ -93,7 +93,7 @@ def _one(results: Sequence[Result], policy: str) -> Result:
 
 
 def _best_agent(results: Sequence[Result]) -> Result | None:
-    return next((result for result in _ranked(results) if result.row.kind == "agent"), None)
+    return next((result for result in ranked(results) if result.row.kind == "agent"), None)
 
 
 def _agents(rows: Sequence[Row], first: int = 0) -> dict[int, str]:
@@ -102,11 +102,11 @@ def _agents(rows: Sequence[Row], first: int = 0) -> dict[int, str]:
 
 def _summary(comparison: Comparison) -> str:
     """The first test set in three sentences."""
-    test, results = comparison.tests[0], _ranked(comparison.results[0])
+    test, results = comparison.tests[0], ranked(comparison.results[0])
     best, robust = results[0].row, _named(results, _ROBUST)
     bound = mean_interval(test.bound, test.units).mean
     text = (
-        f"On {best.days} {test.title.lower()} no policy whatsoever can earn more than ${bound:.2f} a day on average. "
+        f"On the {best.days} {test.title.lower()} no policy whatsoever can earn more than ${bound:.2f} a day on average. "
         f"Nearest comes {best.policy} with ${best.mean_usd:.2f} {_half(best.low_usd, best.high_usd)}, "
         f"{best.gap_percent:.0f} % below, and it violates on {_percent(best.frequency)} of the days."
     )
@@ -158,29 +158,30 @@ def _promises(comparison: Comparison) -> Section:
             }
         )
     text = (
-        "Both plans are optimal for the N sampled days. The robust plan is feasible in all of them; the relaxed plan may "
-        "violate some, at the price rho per charger of violation. Few of the days, the support, determine a plan; from their "
-        "number follows a limit eps on the probability that a new day violates it, whatever the law of the days is. "
-        f"The {risk['looks']} programs tried share the confidence."
+        "Each plan is the best one, at expected offers, for N sampled days: the robust plan is feasible on all of "
+        "them, the relaxed plan may violate some, at the price rho per charger of violation. A few of the days, the support, "
+        "determine the plan; from their number follows a limit eps on the probability that a new day violates it, "
+        f"whatever the law of the days is. The {risk['looks']} programs tried share the confidence."
     )
     return Section("Certified plans", text, rows)
 
 
 def _table(test: TestSet, results: Sequence[Result]) -> Section:
     bound = mean_interval(test.bound, test.units)
-    ranked = [result.row for result in _ranked(results)]
+    order = [result.row for result in ranked(results)]
 
-    def line(policy: str, mean: float, spread: str, *others: str) -> dict[str, Any]:
+    def line(policy: str, mean: float, low: float, high: float, *others: str) -> dict[str, Any]:
         names = ("gap [$]", "gap [%]", "days violated", "limit", "promised", "shortfall [kWh]", "decision [µs]")
-        values = {"policy": policy, "return [$/day]": _money(mean), "95 %": spread}
+        values = {"policy": policy, "return [$/day], 95 %": f"{_money(mean)} {_half(low, high)}"}
         return values | dict(zip(names, others or [""] * len(names), strict=True))
 
-    rows = [line(_BOUND, bound.mean, _half(bound.low, bound.high))]
+    rows = [line(_BOUND, bound.mean, bound.low, bound.high)]
     rows += [
         line(
             r.policy,
             r.mean_usd,
-            _half(r.low_usd, r.high_usd),
+            r.low_usd,
+            r.high_usd,
             _money(r.gap_usd),
             f"{r.gap_percent:.1f}" if np.isfinite(r.gap_percent) else "",
             f"{r.violated} / {r.violation_days}",
@@ -189,39 +190,24 @@ def _table(test: TestSet, results: Sequence[Result]) -> Section:
             f"{r.shortfall_kwh:.2f}",
             f"{r.decision_us:.1f}",
         )
-        for r in ranked
+        for r in order
     ]
-    first = ranked[0]
+    first = order[0]
     kind = f"{first.days} days"
     if first.days != first.independent:
         kind = f"{first.days} redraws of {first.independent} days, one of each counted for violations"
     text = (
-        f"{kind}, the same for every policy. Gap: bound minus return. Limit: Clopper-Pearson upper limit of the violation "
-        f"probability at confidence 1 − {test.beta:g}. Promised: certified before, where a promise speaks of this law. "
-        "Shortfall: energy fixed and not there, per day."
+        f"{kind}, the same for every policy. Gap: bound minus return. Limit: Clopper-Pearson upper limit of the "
+        f"violation probability at confidence 1 − {test.beta:g}. Promised: certified before, "
+        "where a promise speaks of this law. Shortfall: energy fixed and not there, per day."
     )
-    return Section(f"Results: {test.title.lower()}", text, rows, marks={0: "bound"} | _agents(ranked, 1))
-
-
-def _views(comparison: Comparison) -> tuple[list[str], dict[str, list[Row]], dict[str, float]]:
-    """Policies in the order of the first test set, and every set's rows and bound by title."""
-    names = [result.row.policy for result in _ranked(comparison.results[0])]
-    pairs = list(zip(comparison.tests, comparison.results, strict=True))
-    tables = {test.title: [result.row for result in results] for test, results in pairs}
-    return names, tables, {test.title: mean_interval(test.bound, test.units).mean for test, _ in pairs}
-
-
-def panels(comparison: Comparison) -> tuple[list[Draw], list[str], tuple[float, float]]:
-    """Drawings, titles and size [inch] of the one picture that shows the comparison."""
-    names, tables, bounds = _views(comparison)
-    draws = [draw_returns(names, tables, bounds), draw_violations(names, tables)]
-    return draws, ["Money", "Violations"], (12.0, 1.9 + 0.4 * len(names))
+    return Section(f"Results: {test.title.lower()}", text, rows, marks={0: "bound"} | _agents(order, 1))
 
 
 def _figures(comparison: Comparison) -> list[Section]:
-    names, tables, bounds = _views(comparison)
-    ranked = _ranked(comparison.results[0])
-    money = {result.row.policy: result.money for result in ranked}
+    names, tables, bounds = views(comparison)
+    order = ranked(comparison.results[0])
+    money = {result.row.policy: result.money for result in order}
     size = (8.6, 1.6 + 0.4 * len(names))
     return [
         Section(
@@ -233,8 +219,8 @@ def _figures(comparison: Comparison) -> list[Section]:
         ),
         Section(
             "Violations by policy",
-            "Share of days violated (symbol), what it may be at most given so few days (bar), and what was promised before "
-            "(diamond). A symbol at 0 means that no violation was seen.",
+            "Share of days violated (symbol), what it may be at most given so few days (bar), and what was "
+            "promised before (diamond). A symbol at 0 means that no violation was seen.",
             [],
             draw_violations(names, tables),
             size,
@@ -242,32 +228,18 @@ def _figures(comparison: Comparison) -> list[Section]:
         _day(comparison),
         Section(
             "Where the money comes from",
-            f"{comparison.tests[0].title}: mean of every term of the reward. Their sum is the return.",
-            [
-                {"policy": name} | {f"{term} [$]": _money(v) for term, v in parts.items()}
-                for name, parts in money.items()
-            ],
+            f"{comparison.tests[0].title}: mean of every term of the reward in $ a day. Their sum is the return.",
+            [_terms(name, parts) for name, parts in money.items()],
             draw_money(names, money),
             size,
-            _agents([result.row for result in ranked]),
+            _agents([result.row for result in order]),
         ),
     ]
 
 
-def _profile(result: Result, day: int) -> Profile:
-    facts = result.episodes.facts[day]
-    column = {name: facts[:, FACTS.index(name)] for name in ("stored_kwh", "closed_kwh", "excess")}
-    return Profile(
-        result.row.policy, column["stored_kwh"], column["closed_kwh"], column["excess"] > VIOLATION_TOLERANCE
-    )
-
-
-def _hindsight(test: TestSet, day: int) -> NDArray[np.float64]:
-    """Stored energy of the best path that knows the day, (T,) [kWh]."""
-    lot = test.model.instance
-    market, capacity = true_market(lot, test.scenario), reachable(lot, test.scenario)
-    offers = market._replace(surplus_kw=market.surplus_kw[[day]], deficit_kw=market.deficit_kw[[day]])
-    return np.asarray(solve_paths(lot, offers, capacity[[day]]).stored_kwh[0])
+def _terms(policy: str, parts: Mapping[str, float]) -> dict[str, str]:
+    words = {TERMS.get(term, term): _money(value) for term, value in parts.items()}
+    return {"policy": policy} | words | {"sum": _money(sum(parts.values()))}
 
 
 def _day(comparison: Comparison) -> Section:
@@ -276,27 +248,23 @@ def _day(comparison: Comparison) -> Section:
     day = int(np.argsort(test.bound, kind="stable")[len(test.bound) // 2])
     lot = test.model.instance
     shown = [r for r in (_named(results, _ROBUST), _named(results, _CONTROL), _best_agent(results)) if r is not None]
-    best = _hindsight(test, day)
-    profiles = [_profile(result, day) for result in shown]
-    profiles.append(Profile("hindsight optimum", best, best, np.zeros(len(best), bool)))
-    capacity = test.scenario.capacity_kwh[day, : lot.steps]
-    edges = lot.open_h + lot.step_h * np.arange(lot.steps + 1)
-    terms = {"policy": _BOUND, "return [$]": _money(test.bound[day]), "shortfall [kWh]": ""}
-    rows = [terms] + [
-        {
-            "policy": result.row.policy,
-            "return [$]": _money(result.returns[day]),
-            "shortfall [kWh]": f"{result.episodes.shortfall_kwh[day]:.2f}",
-        }
-        for result in shown
+    picture = draw_day(lot, test.scenario.capacity_kwh[day, : lot.steps], profiles(test, shown, day))
+    keys = ("policy", "return [$]", "shortfall [kWh]")
+    lines = [
+        (_BOUND, test.bound[day], None),
+        *((r.row.policy, r.returns[day], r.episodes.shortfall_kwh[day]) for r in shown),
+    ]
+    rows = [
+        dict(zip(keys, (name, _money(earned), "" if short is None else _money(short)), strict=True))
+        for name, earned, short in lines
     ]
     text = (
-        f"Generated day {day}, whose bound is the median of all: neither an easy day nor a hard one. Grey is what the cars "
-        "that stay can hold, known in full only afterwards; the strip on top is the retail price. The hindsight optimum "
-        "knows the day and is what the bound is made of."
+        f"{test.title}, number {day}: its bound is the median of all, so it is neither an easy day nor a hard one. "
+        "Grey is what the cars that stay can hold; cars whose departure is not yet known make it uncertain beforehand. The "
+        "strip on top is the retail price. The hindsight optimum knows the day and is what the bound is made of."
     )
     marks = {0: "bound"} | _agents([result.row for result in shown], 1)
-    return Section("One day in detail", text, rows, draw_day(edges, lot.buy, capacity, profiles), (8.6, 3.6), marks)
+    return Section("One day in detail", text, rows, picture, (8.6, 3.6), marks)
 
 
 def _differences(comparison: Comparison) -> list[Section]:
@@ -304,7 +272,7 @@ def _differences(comparison: Comparison) -> list[Section]:
     base = [_named(results, _CONTROL) for results in comparison.results]
     if base[0] is None:
         return []
-    others = [result.row for result in _ranked(comparison.results[0]) if result is not base[0]]
+    others = [result.row for result in ranked(comparison.results[0]) if result is not base[0]]
     others.sort(key=lambda row: row.kind != "agent")
     rows: list[dict[str, Any]] = [{"policy": row.policy} for row in others]
     for test, results, against in zip(comparison.tests, comparison.results, base, strict=True):
@@ -312,8 +280,8 @@ def _differences(comparison: Comparison) -> list[Section]:
             mean, half = paired(_one(results, row.policy), against, test)  # type: ignore[arg-type]
             line[f"{test.title.lower()} [$/day]"] = f"{_money(mean)} {_half(-half, half)}"
     text = (
-        f"Return minus that of {base[0].row.policy}, day by day, so that what is common to both cancels; interval 95 %. "
-        "Where it excludes zero, these days can tell the two apart."
+        f"Return minus that of {base[0].row.policy}, day by day, so that what is common to both cancels; interval "
+        "95 %. Where it excludes zero, these days can tell the two apart."
     )
     return [Section("Against predictive control", text, rows, marks=_agents(others))]
 

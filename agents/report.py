@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agents.figures import Draw, inline, png, svg
+from agents.figures import inline, png, svg
 from baselines.certificate import write_text
 from v2g_env import __version__
 from v2g_env.core.validate import require
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Section", "write_report", "write_study_report"]
 
 _UNITS = {"usd": "$", "kwh": "kWh", "kw": "kW", "h": "h", "us": "µs", "s": "s", "percent": "%"}
-_NUMBER = re.compile(r"[-−+±≤]? ?[\d∞]")
+_NUMBER = re.compile(r"[-−+±≤]?\s?[\d∞]")
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class _Block(NamedTuple):
 
 class _Column(NamedTuple):
     heading: str
-    number: bool
+    kind: str  # the class of its cells: "number", "short" or ""
 
 
 class _Line(NamedTuple):
@@ -95,16 +95,19 @@ def cell(value: Any) -> str:
     return str(value)
 
 
+def _kind(texts: Sequence[str]) -> str:
+    if all(text == "–" or _NUMBER.match(text) for text in texts):
+        return "number"
+    return "short" if max(map(len, texts)) <= 32 else ""
+
+
 def _part(section: Section, out: Path) -> dict[str, Any]:
     """A section as the template wants it; its figure is written on the way."""
     keys = list(section.rows[0]) if section.rows else []
     for row in section.rows:
         require(list(row) == keys, f"columns of {section.title!r}", list(row), str(keys))
     cells = [[cell(row[key]) for key in keys] for row in section.rows]
-    columns = [
-        _Column(_heading(key), all(text == "–" or _NUMBER.match(text) for text in texts))
-        for key, texts in zip(keys, zip(*cells, strict=True), strict=True)
-    ]
+    columns = [_Column(_heading(key), _kind(texts)) for key, texts in zip(keys, zip(*cells, strict=True), strict=True)]
     picture = ""
     if section.draw is not None:
         from markupsafe import Markup
@@ -172,10 +175,10 @@ def write_report(comparison: Comparison, out: Path) -> Path:
     Returns:
         Path of the page.
     """
-    from agents.parking_lot_report import LEAD, TITLE, panels, sections
+    from agents.parking_lot_figures import panels
+    from agents.parking_lot_report import LEAD, TITLE, sections
 
     out = Path(out)
-    draws: Sequence[Draw]
     draws, titles, size = panels(comparison)
     png(draws, titles, size, out / "figures" / "comparison.png")
     return _write(TITLE, LEAD, sections(comparison), out)

@@ -36,12 +36,12 @@ from numpy.typing import NDArray
 
 from v2g_env.core.validate import InvalidInputError, require
 from v2g_env.data.sessions import load_shipped
-from v2g_env.data.table import select_days
+from v2g_env.data.table import clean, select_days
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["NAMES", "DaySessions", "DaySet", "day_set", "disjoint", "sessions_of"]
+__all__ = ["MAX_CHARGER_KW", "NAMES", "DaySessions", "DaySet", "day_set", "disjoint", "sessions_of"]
 
 Role = Literal["fit", "test", "scenarios", "shift"]
 
@@ -119,6 +119,7 @@ _PERIODS = {
     "caltech-all/test": _Period("caltech", "test", _FIRST, _LAST, 1, "test"),
 }
 NAMES = tuple(_PERIODS)
+MAX_CHARGER_KW = 10.0
 
 
 @lru_cache(maxsize=len(_PERIODS))
@@ -139,13 +140,16 @@ def day_set(name: str) -> DaySet:
 def sessions_of(days: DaySet) -> DaySessions:
     """Return the claimed sessions of the days, the same object on every call.
 
+    Sessions with more energy than MAX_CHARGER_KW delivers in their stay are left out.
+
     Raises:
         InvalidInputError: a day is given twice, out of order, or has no claimed session.
     """
     dates = [_date(text) for text in days.dates]
     require(bool(dates) and dates == sorted(set(dates)), "dates", days.dates, "ISO dates in order, each once")
     table = _claimed(days.site)
-    table = table[table["date"].isin(dates)]
+    # more energy than the charger can have delivered in the stay: the recorded departure is wrong
+    table, _ = clean(table[table["date"].isin(dates)], max_charger_kw=MAX_CHARGER_KW)
     count = np.array([(table["date"] == date).sum() for date in dates])
     require(bool((count > 0).all()), "dates", days.dates, f"days with claimed sessions at {days.site}")
 

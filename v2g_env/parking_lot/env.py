@@ -116,6 +116,17 @@ class ParkingLotEnv(ModelEnv):
         self._window.show(image, self.metadata["render_fps"])
         return None
 
+    def closing(self) -> tuple[int, float, float, float, float]:
+        """What is known when the gate closes: step, energy stored at its end, K_t [kWh], firm surplus and deficit [kW]."""
+        require(self._elapsed < self.horizon, "closing", "no running episode", "a call of reset() first")
+        gate = self.lot_model.constants.gate
+        capacity = float(self._scenario.capacity_kwh[0, self._elapsed])
+        stored = float(self._state.stored_kwh[0])
+        ahead = min(float(self._state.closed_kwh[0]), capacity) if gate else stored
+        offer = self._elapsed + gate
+        surplus, deficit = self._scenario.surplus_kw[0, offer], self._scenario.deficit_kw[0, offer]
+        return self._elapsed, ahead, capacity, float(surplus), float(deficit)
+
     def close(self) -> None:
         """Close the window, if there is one."""
         if self._window is not None:

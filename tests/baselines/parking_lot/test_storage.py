@@ -57,7 +57,7 @@ def largest_start(lot: Instance, market: Market, capacity, power) -> float:
 
 
 def full_program(lot: Instance, market: Market, capacity, power, start: float):
-    """The program with every exchange a variable of its own, in cvxpy: stored energy and money without the tie-break."""
+    """Every exchange a variable of its own, in cvxpy: stored energy, and money without the tie-break."""
     import cvxpy as cp
 
     steps, tau, eta = lot.steps, lot.step_h, lot.efficiency
@@ -115,18 +115,16 @@ def exact_optimum(lot: Instance, market: Market, capacity, power, ties, start: f
 
 
 def test_a_day_by_hand():
-    # buy 1 kWh battery energy at .1 / .5 with charging losses, sell it at .9 x 1: once through a lot with eta = .5
     lot = Instance(
         open_h=0.0, close_h=3.0, efficiency=0.5, wear_usd_per_kwh=0.01,
         buy_usd_per_kwh=(0.1, 1.0, 1.0) + (1.0,) * 21, fee_fraction=0.4, return_fraction=0.9,
     )  # fmt: skip
     market = Market(lot.buy, np.array([[3.0, 0.0, 0.0]]), np.array([[0.0, 2.0, 0.0]]))
     answer = solve_paths(lot, market, np.full((1, 3), 10.0))
-    # 3 kW from the community and 17 kW from the retailer fill 10 kWh; 2 kWh AC go back at .9, 3 kWh are sold at .4
-    assert answer.stored_kwh[0].tolist() == pytest.approx([10.0, 0.0, 0.0], abs=1e-9)
-    hand = -3 * 0.1 * 0.4 - 17 * 0.1 - 20 * 0.01 + 2 * 0.9 + 3 * 0.4 - 5 * 0.01
-    # the same 3 kWh may wait for the last step: equal money but for the tie-break
-    assert answer.value_usd[0] == pytest.approx(hand, abs=1e-9)
+    # 2 kWh handed back take 4 kWh of storage: 3 kW of surplus and 5 kW from the retailer. Charging .11 / .5 per kWh for
+    # the retailer's .39 x .5 does not pay
+    assert answer.stored_kwh[0].tolist() == pytest.approx([4.0, 0.0, 0.0], abs=1e-9)
+    assert answer.value_usd[0] == pytest.approx(-3 * 0.04 - 5 * 0.1 - 8 * 0.01 + 2 * 0.9 - 2 * 0.01, abs=1e-9)
 
 
 @pytest.mark.parametrize("seed", range(8))
