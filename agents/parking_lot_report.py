@@ -106,8 +106,8 @@ def _summary(comparison: Comparison) -> str:
     best, robust = results[0].row, _named(results, _ROBUST)
     bound = mean_interval(test.bound, test.units).mean
     text = (
-        f"On the {best.days} {test.title.lower()} no policy whatsoever can earn more than ${bound:.2f} a day on average. "
-        f"Nearest comes {best.policy} with ${best.mean_usd:.2f} {_half(best.low_usd, best.high_usd)}, "
+        f"On the {best.days} {test.title.lower()} no policy whatsoever can earn more than ${bound:.2f} a day on "
+        f"average. Nearest comes {best.policy} with ${best.mean_usd:.2f} {_half(best.low_usd, best.high_usd)}, "
         f"{best.gap_percent:.0f} % below, and it violates on {_percent(best.frequency)} of the days."
     )
     if robust is not None and robust.row.promised is not None:
@@ -159,9 +159,9 @@ def _promises(comparison: Comparison) -> Section:
         )
     text = (
         "Each plan is the best one, at expected offers, for N sampled days: the robust plan is feasible on all of "
-        "them, the relaxed plan may violate some, at the price rho per charger of violation. A few of the days, the support, "
-        "determine the plan; from their number follows a limit eps on the probability that a new day violates it, "
-        f"whatever the law of the days is. The {risk['looks']} programs tried share the confidence."
+        "them, the relaxed plan may violate some, at the price rho per charger of violation. A few of the days, "
+        "the support, determine the plan; from their number follows a limit eps on the probability that a new day "
+        f"violates it, whatever the law of the days is. The {risk['looks']} programs tried share the confidence."
     )
     return Section("Certified plans", text, rows)
 
@@ -249,19 +249,15 @@ def _day(comparison: Comparison) -> Section:
     lot = test.model.instance
     shown = [r for r in (_named(results, _ROBUST), _named(results, _CONTROL), _best_agent(results)) if r is not None]
     picture = draw_day(lot, test.scenario.capacity_kwh[day, : lot.steps], profiles(test, shown, day))
-    keys = ("policy", "return [$]", "shortfall [kWh]")
-    lines = [
-        (_BOUND, test.bound[day], None),
-        *((r.row.policy, r.returns[day], r.episodes.shortfall_kwh[day]) for r in shown),
-    ]
-    rows = [
-        dict(zip(keys, (name, _money(earned), "" if short is None else _money(short)), strict=True))
-        for name, earned, short in lines
-    ]
+    rows = [{"policy": _BOUND, "return [$]": _money(test.bound[day]), "shortfall [kWh]": ""}]
+    for result in shown:
+        short = result.episodes.shortfall_kwh[day]
+        cells = (result.row.policy, _money(result.returns[day]), _money(short))
+        rows.append(dict(zip(rows[0], cells, strict=True)))
     text = (
         f"{test.title}, number {day}: its bound is the median of all, so it is neither an easy day nor a hard one. "
-        "Grey is what the cars that stay can hold; cars whose departure is not yet known make it uncertain beforehand. The "
-        "strip on top is the retail price. The hindsight optimum knows the day and is what the bound is made of."
+        "Grey is what the cars that stay can hold; cars whose departure is not yet known make it uncertain beforehand. "
+        "The strip on top is the retail price. The hindsight optimum knows the day and is what the bound is made of."
     )
     marks = {0: "bound"} | _agents([result.row for result in shown], 1)
     return Section("One day in detail", text, rows, picture, (8.6, 3.6), marks)

@@ -59,4 +59,5 @@ class RawExchange(
         eta = instance.efficiency
         change = instance.step_h * (power * eta if power > 0.0 else power / eta)
         target = np.array([max(ahead + change, 0.0)])
-        return self._lot.lot_model.action_for(target, step, np.array([capacity]))[0].astype(np.float32)
+        chosen = self._lot.lot_model.action_for(target, step, np.array([capacity]))[0]
+        return np.asarray(chosen, np.float32)

@@ -11,7 +11,7 @@ from v2g_env.core.validate import number
 from v2g_env.parking_lot.instance import Instance
 from v2g_env.parking_lot.scenario import Capacity
 
-__all__ = ["excess", "expected_market", "inflate", "physical_limits"]
+__all__ = ["excess", "expected_market", "inflate", "physical_limits", "wasserstein"]
 
 Floats = NDArray[np.float64]
 
@@ -56,3 +56,22 @@ def excess(instance: Instance, plan_kwh: Floats, sample: Capacity) -> Floats:
     last = len(plan_kwh) - 1  # empty by rule, no random row
     energy = (plan_kwh[:last] - sample.energy_kwh[:, :last]).max(axis=1) / instance.energy_scale_kwh
     return np.asarray(np.maximum(energy, (power - sample.power_kw).max(axis=1) / instance.charger_kw))
+
+
+def wasserstein(instance: Instance, first: Capacity, second: Capacity) -> float:
+    """First Wasserstein distance of two equally large samples in chargers, by optimal assignment.
+
+    The ground metric is the one of the adversarial ball: largest deviation over all open steps, energies in
+    charger-steps, powers in chargers.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    def points(sample_: Capacity) -> Floats:
+        return np.concatenate(
+            [sample_.energy_kwh[:, :-1] / instance.energy_scale_kwh, sample_.power_kw / instance.charger_kw], axis=1
+        )
+
+    a, b = points(first), points(second)
+    cost = np.stack([np.abs(row - b).max(axis=1) for row in a])
+    rows, columns = linear_sum_assignment(cost)
+    return float(cost[rows, columns].mean())

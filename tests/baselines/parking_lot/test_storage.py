@@ -197,7 +197,8 @@ def test_where_nothing_can_move_nothing_is_stored_or_earned(case):
     answer = solve_paths(lot, market, ones * (case != "no capacity"), ones * (case != "no power"))
     assert not answer.stored_kwh.any()
     assert answer.value_usd[0] == 0.0
-    top = bound(lot, market, ones * (case != "no capacity"), ones * (case != "no power"), answer.multiplier)
+    limits = ones * (case != "no capacity"), ones * (case != "no power")
+    top = bound(lot, market, *limits, answer.multiplier, tie_break(lot.steps))
     assert 0.0 <= top[0] <= 1e-9
 
 
