@@ -105,8 +105,6 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> None:
-    from rich.console import Console
-
     from agents.compare import table_lines
     from agents.parking_lot import CompareConfig, agent_lines, run
     from agents.report import write_report
@@ -120,17 +118,12 @@ def _compare(arguments: argparse.Namespace) -> None:
 
     comparison = run(config, out, say)
     page = write_report(comparison, out)
-    console = Console(width=min(100, max(80, Console().width)))
     for test, results in zip(comparison.tests, comparison.results, strict=True):
-        print()
-        console.print(table_lines(results, test.bound))
-        for line in agent_lines(test, results):
-            print(line)
+        print("\n" + "\n".join(table_lines(results, test.bound) + agent_lines(test, results)))
     print(
-        "\ngap: distance to the best trajectories that see the future, in % of what they earn; violated: days on\n"
-        "which energy fixed at the gate could not be kept; limit: its upper confidence limit; promised: certified "
-        "beforehand;\n"
-        f"µs: time per decision. Confidence of limits and promises 1 - {config.beta:g}."
+        "\n*: trained here. gap: distance to the best trajectories that see the future, in % of what these earn;\n"
+        "violated: days on which energy fixed at the gate could not be kept; limit: upper confidence limit of that;\n"
+        f"promised: certified beforehand (both with confidence 1 - {config.beta:g}); µs: time per decision."
     )
     print(f"\nreport: {page}\ncheck:  v2g check {out}/certificates/*.json")
 

@@ -63,6 +63,7 @@ class Contestant:
         promised: certified limit on its violation probability under the law ``promised_law``; None without one.
         promised_law: law that the promise is about.
         plan: the plan that its environment carries; None for the comparison's own.
+        sha256: hash of a trained policy's bundle.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Contestant:
     promised: float | None = None
     promised_law: str = ""
     plan: Floats | None = None
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -174,39 +176,33 @@ def evaluate(contestant: Contestant, test: TestSet, tolerance: float, terms: Seq
     return Result(row, returns, money, episodes)
 
 
-def table_lines(results: Sequence[Result], bound: Floats) -> Any:
-    """The comparison of one test set as a table for the terminal."""
-    from rich.table import Table
-
+def table_lines(results: Sequence[Result], bound: Floats) -> list[str]:
+    """The comparison of one test set for the terminal, at most 80 characters wide; agents carry a star."""
     row = results[0].row
     unit = "days" if row.days == row.independent else f"redraws of {row.independent} days"
-    table = Table(title=f"{row.test_set}: {row.days} {unit}, the same for every policy", title_justify="left")
-    for name, side in (
-        ("policy", "left"),
-        ("$/day", "right"),
-        ("±95%", "right"),
-        ("gap", "right"),
-        ("violated", "right"),
-        ("limit", "right"),
-        ("promised", "right"),
-        ("µs", "right"),
-    ):
-        table.add_column(name, justify=side, no_wrap=True)  # type: ignore[arg-type]
-    for result in sorted(results, key=lambda r: r.row.mean_usd):
+    cells = [["policy", "$/day", "±95%", "gap", "violated", "limit", "promised", "µs"]]
+    for result in sorted(results, key=lambda each: each.row.mean_usd):
         r = result.row
-        table.add_row(
-            r.policy,
-            f"{r.mean_usd:.2f}",
-            f"{(r.high_usd - r.low_usd) / 2:.2f}",
-            f"{r.gap_percent:.0f}%",
-            f"{100 * r.frequency:.1f}%",
-            f"{100 * r.limit:.1f}%",
-            "" if r.promised is None else f"{100 * r.promised:.1f}%",
-            f"{r.decision_us:.1f}",
-            style="bold" if r.kind == "agent" else None,
+        cells.append(
+            [
+                f"{r.policy} *" if r.kind == "agent" else r.policy,
+                f"{r.mean_usd:.2f}",
+                f"{(r.high_usd - r.low_usd) / 2:.2f}",
+                f"{r.gap_percent:.0f}%",
+                f"{100 * r.frequency:.1f}%",
+                f"{100 * r.limit:.1f}%",
+                "" if r.promised is None else f"{100 * r.promised:.1f}%",
+                f"{r.decision_us:.1f}",
+            ]
         )
-    table.add_row("proven bound (hindsight)", f"{bound.mean():.2f}", "", "0", "", "", "", "", style="italic")
-    return table
+    cells.append(["proven bound (hindsight)", f"{bound.mean():.2f}", "", "0%", "", "", "", ""])
+    widths = [max(len(line[k]) for line in cells) for k in range(len(cells[0]))]
+    lines = [f"{row.test_set}: {row.days} {unit}, the same for every policy"]
+    for line in cells:
+        numbers = "  ".join(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))
+        lines.append(f"  {line[0].ljust(widths[0])}  {numbers}".rstrip())
+    lines.insert(2, "  " + "-" * (sum(widths) + 2 * len(widths) - 2))
+    return lines
 
 
 def write_results(

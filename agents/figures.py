@@ -46,7 +46,8 @@ def _style(salt: str) -> Iterator[Any]:
         "grid.linewidth": 0.8,
         "lines.linewidth": 1.6,
         "lines.markersize": 5.0,
-        "legend.frameon": False,
+        "legend.framealpha": 0.85,
+        "legend.edgecolor": "none",
         "legend.fontsize": 8.5,
         "text.color": INK,
         "xtick.color": INK,
@@ -74,6 +75,8 @@ def svg(draw: Draw, size: tuple[float, float], salt: str) -> str:
         figure = figure_class(figsize=size, layout="constrained")
         FigureCanvasSVG(figure)
         draw(figure.subplots())
+        for second in figure.axes[1:]:
+            second.grid(visible=False)  # one grid is enough where two axes share a frame
         stream = io.BytesIO()
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     return stream.getvalue().decode("utf-8")

@@ -135,7 +135,9 @@ def _best_relaxed(lot: Instance, config: CompareConfig, tuning: Any) -> tuple[fl
     return best[1], best[2]
 
 
-def _policy_certificate(test: TestSet, result: Result, top: Hindsight, plan: Any) -> dict[str, Any]:
+def _policy_certificate(
+    contestant: Contestant, test: TestSet, result: Result, top: Hindsight, plan: Any
+) -> dict[str, Any]:
     row = result.row
     replay = test.units is not None
     single = first_of_each(test.units, row.days)
@@ -150,6 +152,7 @@ def _policy_certificate(test: TestSet, result: Result, top: Hindsight, plan: Any
         "instance": lot.to_dict(),
         "sample": {"law": row.law, "seed": test.seed, "n_samples": row.days},
         "policy": row.policy,
+        "policy_sha256": contestant.sha256,
         "plan_kwh": np.asarray(plan).tolist(),
         "actions": pack(result.episodes.actions),
         "mean_return_usd": float(result.returns.mean()),
@@ -253,7 +256,7 @@ def run(config: CompareConfig, out: Path, say: Callable[[str], None] = lambda te
         say(f"training {settings.algorithm.upper()} ({settings.total_steps} steps) in {folder}")
         done = train(settings, folder, plan_kwh=robust.plan.tolist())
         bundle = load_bundle(done.bundle)
-        contestants.append(Contestant(settings.algorithm.upper(), "agent", _always(bundle)))
+        contestants.append(Contestant(settings.algorithm.upper(), "agent", _always(bundle), sha256=bundle.hash))
     plans = {"plan-robust": robust, "plan-relaxed": relaxed}
     return _evaluate_all(config, lot, contestants, plans, out, say)
 
@@ -283,7 +286,9 @@ def _evaluate_all(
             result = evaluate(contestant, test, VIOLATION_TOLERANCE, REWARD_TERMS)
             mine.append(result)
             plan = shown if contestant.plan is None else contestant.plan
-            certificates[_slug("policy", contestant.name, title)] = _policy_certificate(test, result, top, plan)
+            certificates[_slug("policy", contestant.name, title)] = _policy_certificate(
+                contestant, test, result, top, plan
+            )
         tests.append(test)
         results.append(tuple(mine))
     meta = {

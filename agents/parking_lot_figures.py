@@ -189,14 +189,13 @@ def draw_day(lot: Instance, capacity_kwh: Floats, shown: Sequence[Profile]) -> D
         axes.stairs(capacity_kwh, edges_h, fill=True, color="#e4e7eb", label="capacity of the cars that stay")
         axes.stairs(capacity_kwh, edges_h, color=GREY, lw=1.0, baseline=None)
         middle = (edges_h[:-1] + edges_h[1:]) / 2.0
-        label = "fixed, but not there (violation)"
+        cross = {"ls": "", "marker": "x", "ms": 8, "mew": 2.0}
         for k, profile in enumerate(shown):
-            color, line, width = looks[k] if k < len(shown) - 1 else (INK, (0, (3, 1.6)), 1.6)
+            color, line, width = looks[k % len(looks)] if k < len(shown) - 1 else (INK, (0, (3, 1.6)), 1.6)
             axes.stairs(profile.stored_kwh, edges_h, color=color, ls=line, lw=width, baseline=None, label=profile.name)
-            if profile.violated.any():
-                at = profile.violated
-                axes.plot(middle[at], profile.closed_kwh[at], "x", ms=8, mew=2.0, color=color, label=label)
-                label = "_"
+            axes.plot(middle[profile.violated], profile.closed_kwh[profile.violated], color=color, **cross)
+        if any(profile.violated.any() for profile in shown):
+            axes.plot([], [], color=GREY, label="fixed, but not there (violation)", **cross)
         axes.set_xlim(edges_h[0], edges_h[-1])
         axes.set_ylim(bottom=0.0)
         axes.set_xticks(np.arange(math.ceil(edges_h[0]), edges_h[-1] + 1e-9, 1.0))

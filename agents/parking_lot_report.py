@@ -44,7 +44,7 @@ plan is violated.
 _CHECK = """
 Every number that is called proven or certified comes with a file in the folder `certificates` beside this page, and
 `v2g check FILE` recomputes it from the data in the file, without a solver and without trusting the program that wrote
-it.
+it. For all at once: `v2g check certificates/*.json`.
 
 - `v2g check certificates/plan-robust.json` and `plan-relaxed.json`: the plan is feasible, optimal for its samples,
 and the promised limit follows from its support list.
@@ -123,17 +123,17 @@ def _run_rows(comparison: Comparison) -> list[dict[str, Any]]:
     config, lot = comparison.meta["config"], comparison.tests[0].model.instance
     changed = {key: value for key, value in lot.to_dict().items() if value != Instance().to_dict()[key]}
     seeds = zip(("programs", "tuning days", "generated days", "real days", "training"), config["seeds"], strict=True)
-    steps = "as configured" if config["train_steps"] is None else f"{config['train_steps']} steps"
+    agents = [f"{name}, {steps} steps" for name, steps in zip(config["agents"], config["train_steps"], strict=False)]
     pairs = {
         "lot": f"{lot.bays} bays, {lot.steps} steps of {lot.step_h:g} h from {lot.open_h:g} to {lot.close_h:g} h; "
         f"stored energy fixed {lot.gate_closure_steps} step ahead",
         "changed from the defaults": ", ".join(f"{key} = {value}" for key, value in changed.items()) or "nothing",
         "instance (SHA-256)": comparison.meta["instance_sha256"],
         "samples of the programs, N": f"{config['n_samples']} days",
-        "confidence parameter, beta": f"{config['beta']:g} (statements hold with probability 1 − beta)",
+        "confidence parameter, beta": f"{config['beta']:g} (statements hold with probability at least 1 − beta)",
         "prices of violation tried, rho": ", ".join(f"${rho:g}" for rho in config["rho"]),
         "days for tuning": f"{config['train_days']} generated days, of none of the test sets",
-        "agents trained": f"{', '.join(config['agents'])}; {steps}" if config["agents"] else "none",
+        "agents trained": "; ".join(agents) or "none",
         "seeds": ", ".join(f"{name} {seed}" for name, seed in seeds),
     }
     for test, results in zip(comparison.tests, comparison.results, strict=True):

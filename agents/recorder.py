@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,7 @@ class Recorder(BaseCallback):  # type: ignore[misc]
             initial=self._start.steps,
             unit="step",
             unit_scale=True,
+            mininterval=0.5 if sys.stderr.isatty() else 20.0,  # a log file wants few lines
             disable=not self._progress,
         )
         return self

@@ -64,15 +64,20 @@ class _Line(NamedTuple):
     mark: str
 
 
+def _flow(text: str) -> str:
+    """One line; spaces that must not break stay."""
+    return re.sub(r"[ \t\n]+", " ", text)
+
+
 def _blocks(text: str) -> list[_Block]:
     """Paragraphs and lists of a text."""
     blocks = []
     for part in re.split(r"\n\s*\n", text.strip()):
         if part.startswith("- "):
             items = re.split(r"\n- ", part[2:])
-            blocks.append(_Block("", tuple(" ".join(item.split()) for item in items)))
+            blocks.append(_Block("", tuple(_flow(item) for item in items)))
         elif part:
-            blocks.append(_Block(" ".join(part.split()), ()))
+            blocks.append(_Block(_flow(part), ()))
     return blocks
 
 

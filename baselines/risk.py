@@ -28,7 +28,7 @@ from typing import Any, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betainc, betaincc, betaln, gammaln
+from scipy.special import betainc, betaln, gammaln
 
 from v2g_env.core.validate import number, require
 
@@ -354,8 +354,8 @@ def _slack(n: int) -> float:
 
 
 def _tail_slack(n: int) -> float:
-    """Bound the rounding error of `_tail_excess`, which holds one incomplete beta function and no factorials."""
-    return 1e-11 + 1e-16 * n
+    """Bound the rounding error of `_tail_excess`: an incomplete beta function and, times n, that of its argument."""
+    return 1e-11 + 3e-16 * n
 
 
 def _newton(
@@ -380,12 +380,14 @@ def _newton(
     for _ in range(_MAX_NEWTON_STEPS):
         at = s[active]
         value, slope = f(at, k[active])
-        safe[active] = np.where(value >= slack, at, safe[active])
-        going = value > 3 * slack
+        safe[active] = last = np.where(value >= slack, at, safe[active])
+        far = value > 3 * slack
+        overshot = (at != last) & np.isfinite(last)  # only by rounding: go back half the way
+        going = far | overshot
         if not going.any():
             break
         active[active] = going
-        s[active] = at[going] - (value[going] - 2 * slack) / slope[going]
+        s[active] = np.where(overshot, (at + last) / 2, at - (value - 2 * slack) / slope)[going]
     return safe
 
 
@@ -439,9 +441,7 @@ def _excess(s: Floats, n: int, k: Floats, terms: Sequence[tuple[float, int]], he
 def _tail_excess(s: Floats, n: int, v: Floats, beta: float) -> tuple[Floats, Floats]:
     """Return f(s) = log beta - log P{Bin(n, 1 - e^s) <= v} and its slope, for v < n; convex in s."""
     t, e = np.exp(s), -np.expm1(s)
-    # two forms of one function: take the one whose argument is far from 1, where it is stored precisely
-    tail = np.where(e < 0.5, betaincc(v + 1, n - v, np.minimum(e, 0.5)), betainc(n - v, v + 1, np.minimum(t, 0.5)))
-    log_tail = np.log(tail)
+    log_tail = np.log(betainc(n - v, v + 1, t))
     slope = -np.exp((n - v) * s + v * np.log(e) - betaln(n - v, v + 1) - log_tail)
     return math.log(beta) - log_tail, slope
 

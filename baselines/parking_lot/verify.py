@@ -28,7 +28,7 @@ _COMMON = {"format", "problem", "kind", "instance_sha256", "instance", "sample"}
 _FIELDS = {
     "scenario program": {"program", "plan_kwh", "value_usd", "multiplier", "row_duals", "support", "risk", "shift"},
     "hindsight bound": {"multiplier", "mean_bound_usd"},
-    "policy": {"policy", "plan_kwh", "actions", "mean_return_usd", "days_violated", "risk", "gap"},
+    "policy": {"policy", "policy_sha256", "plan_kwh", "actions", "mean_return_usd", "days_violated", "risk", "gap"},
 }
 _MONEY = 1e-6  # agreement of recomputed money, relative to 1 + |value|
 
