@@ -63,7 +63,7 @@ def _env() -> Iterator[str]:
 
             rate = 4 * horizon * count / _best(days)
             yield (
-                f"{entry.id}: {count} environments {rate:,.0f} steps/s = {rate * bays / 1e6:.1f} million bay-updates/s, "
+                f"{entry.id}: {count} environments {rate:,.0f} steps/s = {rate * bays / 1e6:.1f} M bay-updates/s, "
                 f"resets included; {rate / single:.1f} times one environment"
             )
 

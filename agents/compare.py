@@ -219,6 +219,9 @@ def write_results(
         flat = asdict(result.row) | {f"{term}_usd": value for term, value in result.money.items()}
         writer.writerow(flat)
         rows.append(flat)
+    for stale in (out / "certificates").glob("*.json"):
+        if stale.stem not in certificates:  # of an earlier run with other policies
+            stale.unlink()
     for name, certificate in certificates.items():
         save(certificate, out / "certificates" / f"{name}.json")
     write_text(out / "compare.csv", stream.getvalue())

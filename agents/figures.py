@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-import os
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from baselines.certificate import write_bytes
 
 __all__ = ["COLORS", "Draw", "inline", "png", "svg"]
 
@@ -109,12 +109,4 @@ def png(draws: Sequence[Draw], titles: Sequence[str], size: tuple[float, float],
             panel.set_title(title, loc="left", fontsize=10, fontweight="bold", pad=44)
         stream = io.BytesIO()
         figure.savefig(stream, format="png", dpi=150, metadata={"Software": None})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(stream.getvalue())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_bytes(path, stream.getvalue())

@@ -256,7 +256,10 @@ def run(config: CompareConfig, out: Path, say: Callable[[str], None] = lambda te
         say(f"training {settings.algorithm.upper()} ({settings.total_steps} steps) in {folder}")
         done = train(settings, folder, plan_kwh=robust.plan.tolist())
         bundle = load_bundle(done.bundle)
-        contestants.append(Contestant(settings.algorithm.upper(), "agent", _always(bundle), sha256=bundle.hash))
+        title = settings.algorithm.upper()
+        if title in (each.name for each in contestants):
+            title = f"{title} ({name})"
+        contestants.append(Contestant(title, "agent", _always(bundle), sha256=bundle.hash))
     plans = {"plan-robust": robust, "plan-relaxed": relaxed}
     return _evaluate_all(config, lot, contestants, plans, out, say)
 

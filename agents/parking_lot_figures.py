@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from agents.compare import Result, Row, TestSet
 from agents.figures import BLUE, COLORS, GREEN, GREY, INK, ORANGE, PURPLE, RED, SKY, Draw
 from agents.parking_lot import Comparison
-from baselines.parking_lot.reachable import reachable, true_market
+from baselines.parking_lot.samples import reachable, true_market
 from baselines.parking_lot.storage import solve_paths
 from v2g_env.metrics import mean_interval
 from v2g_env.parking_lot.instance import Instance

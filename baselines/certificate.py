@@ -20,10 +20,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FORMAT", "CertificateError", "Report", "check", "load", "pack", "save", "unpack", "write_text"]
+__all__ = [
+    "FORMAT",
+    "CertificateError",
+    "Report",
+    "check",
+    "load",
+    "pack",
+    "save",
+    "unpack",
+    "write_bytes",
+    "write_text",
+]
 
 FORMAT = "v2g-env certificate 1"
 PROBLEMS = ("parking_lot",)
+_DTYPES = ("<f8", "<f4", "<i8", "<i4", "|b1")
 
 
 class CertificateError(ValueError):
@@ -72,7 +84,7 @@ def check(certificate: Mapping[str, Any], instance: Any = None) -> Report:
         raise
     except KeyError as missing:
         raise CertificateError(f"field {missing} = missing; allowed: every field of its kind") from None
-    except (TypeError, ValueError, IndexError, OverflowError) as error:
+    except (AttributeError, TypeError, ValueError, IndexError, OverflowError) as error:
         raise CertificateError(f"certificate = malformed: {error}") from None
 
 
@@ -84,7 +96,7 @@ def load(path: str | Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # bad JSON, bad UTF-8, endless numbers, endless nesting
         raise CertificateError(f"{path} = not a JSON file ({error}); allowed: a certificate") from None
     if not isinstance(content, dict):
         raise CertificateError(f"{path} = {type(content).__name__}; allowed: a JSON object")
@@ -97,13 +109,18 @@ def save(certificate: Mapping[str, Any], path: str | Path) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
+    """Write a text file (UTF-8) atomically, see ``write_bytes``."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
     """Write a file atomically: readers see the old content or the new, never half."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
         Path(temporary).chmod(0o666 & ~_umask())  # mkstemp makes it private
         Path(temporary).replace(path)
     except BaseException:
@@ -120,6 +137,8 @@ def _umask() -> int:
 def pack(values: NDArray[Any]) -> dict[str, Any]:
     """Array as JSON data: dtype, shape and zlib-compressed bytes in base64 (exact, little endian)."""
     little = np.ascontiguousarray(values).astype(values.dtype.newbyteorder("<"))
+    if little.dtype.str not in _DTYPES:
+        raise TypeError(f"dtype of the array = {values.dtype}; allowed: {', '.join(_DTYPES)}")
     text = base64.b64encode(zlib.compress(little.tobytes(), 6)).decode("ascii")
     return {"dtype": little.dtype.str, "shape": list(values.shape), "data": text}
 
@@ -130,10 +149,15 @@ def unpack(packed: Mapping[str, Any]) -> NDArray[Any]:
     Raises:
         CertificateError: for damaged data or a dtype other than numbers and booleans.
     """
-    if packed["dtype"] not in ("<f8", "<f4", "<i8", "<i4", "|b1"):
-        raise CertificateError(f"dtype = {packed['dtype']!r}; allowed: <f8, <f4, <i8, <i4, |b1")
+    if not isinstance(packed, Mapping) or set(packed) != {"dtype", "shape", "data"}:
+        raise CertificateError(f"packed array = {packed!r:.80}; allowed: exactly dtype, shape and data")
+    if packed["dtype"] not in _DTYPES:
+        raise CertificateError(f"dtype = {packed['dtype']!r}; allowed: {', '.join(_DTYPES)}")
+    shape = packed["shape"]
+    if not (isinstance(shape, list) and all(type(size) is int and size >= 0 for size in shape)):
+        raise CertificateError(f"shape = {shape!r}; allowed: a list of whole numbers, not negative")
     try:
         raw = zlib.decompress(base64.b64decode(packed["data"], validate=True))
-        return np.frombuffer(raw, packed["dtype"]).reshape(packed["shape"])
-    except (ValueError, zlib.error) as error:
+        return np.frombuffer(raw, packed["dtype"]).reshape(shape)
+    except (ValueError, TypeError, zlib.error) as error:
         raise CertificateError(f"packed array = damaged ({error}); allowed: base64 of zlib data") from None

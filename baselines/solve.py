@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import highspy
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_matrix
@@ -34,6 +33,9 @@ class LinearProgram:
     """
 
     def __init__(self, cost: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> None:
+        import highspy  # here, so that reading certificates needs no solver
+
+        self._optimal = highspy.HighsModelStatus.kOptimal
         self._highs: Any = highspy.Highs()
         self._highs.setOptionValue("output_flag", False)
         self._highs.setOptionValue("threads", 1)
@@ -81,7 +83,7 @@ class LinearProgram:
         """
         self._highs.run()
         status = self._highs.getModelStatus()
-        if status != highspy.HighsModelStatus.kOptimal:
+        if status != self._optimal:
             raise SolverError(f"status of HiGHS = {self._highs.modelStatusToString(status)}; allowed: Optimal")
         solution = self._highs.getSolution()
         return LinearSolution(

@@ -22,6 +22,7 @@ class Interval(NamedTuple):
 
 def _cluster_means(values: NDArray[np.float64], clusters: NDArray[np.int64] | None) -> NDArray[np.float64]:
     values = array("values", values, (None,))
+    require(len(values) > 0, "number of values", 0, "at least 1")
     if clusters is None:
         return values
     require(np.shape(clusters) == values.shape, "shape of clusters", np.shape(clusters), str(values.shape))

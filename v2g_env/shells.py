@@ -31,6 +31,9 @@ class BatchModel(Protocol):
     def draw(self, generators: Sequence[np.random.Generator], days: Sequence[int] | None = None) -> Any:
         """Draw one episode per generator."""
 
+    def check_days(self, days: Sequence[int] | None, rows: int) -> None:
+        """Raise InvalidInputError unless ``days`` names one base day for each row."""
+
     def initial(self, scenario: Any) -> Any:
         """State at the start of every episode."""
 
@@ -87,10 +90,9 @@ class ModelEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
         """Draw a new episode. ``options`` may hold "day": index of the base day; unknown keys raise."""
-        super().reset(seed=seed)
         days = _option_days(options)
-        if days is not None:
-            require(np.size(days) == 1, "options['day']", days, "one index")
+        self.model.check_days(days, 1)
+        super().reset(seed=seed)
         self._scenario = self.model.draw([self.np_random], days)
         self._state = self.model.initial(self._scenario)
         self._elapsed = 0
@@ -179,14 +181,14 @@ class ModelVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDArray
             mask,
             f"({self.num_envs},) booleans, at least one True",
         )
+        require(mask.all() or self._scenario is not None, "options['reset_mask']", mask, "all True at the first reset")
         days = _option_days(options)
-        if days is not None:
-            require(np.shape(days) == (self.num_envs,), "options['day']", days, f"({self.num_envs},) indices")
-        self._seed(seed)
+        self.model.check_days(days, self.num_envs)
+        self._seed(seed, mask)
         self._restart(mask, days)
         return self.model.observe(self._scenario, self._state), {}
 
-    def _seed(self, seed: int | list[int | None] | None) -> None:
+    def _seed(self, seed: int | list[int | None] | None, mask: NDArray[np.bool_]) -> None:
         if seed is None and self._generators:
             return
         seeds = seed if isinstance(seed, list) else [None if seed is None else seed + i for i in range(self.num_envs)]
@@ -195,7 +197,7 @@ class ModelVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDArray
             self._generators = [seeding.np_random(one)[0] for one in seeds]
             return
         for i, one in enumerate(seeds):
-            if one is not None:
+            if one is not None and mask[i]:
                 self._generators[i] = seeding.np_random(one)[0]
 
     def _restart(self, mask: NDArray[np.bool_], days: Sequence[int] | None = None) -> None:
@@ -207,7 +209,6 @@ class ModelVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDArray
         if len(rows) == self.num_envs:
             self._scenario, self._state = scenario, state
         else:
-            require(self._scenario is not None, "options['reset_mask']", mask, "all True at the first reset")
             self._scenario = _with_rows(self._scenario, rows, scenario)
             self._state = _with_rows(self._state, rows, state)
         self._elapsed[rows] = 0

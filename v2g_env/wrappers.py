@@ -20,7 +20,7 @@ __all__ = ["RawExchange"]
 class RawExchange(
     gymnasium.ActionWrapper[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]], RecordConstructorArgs
 ):
-    """V2G/ParkingLot-v0 with two exchanges as the action instead of a stored energy: harder to learn, closer to a trader.
+    """V2G/ParkingLot-v0 with two exchanges as the action: harder to learn, closer to what a trader does.
 
     ``Box(-1, 1, (2,), float32)``: first the community's power, as a share of its firm offer for the step being closed
     (positive takes surplus, negative hands back into the deficit), then the retailer's power in units of

@@ -17,7 +17,7 @@ from scipy.sparse import csr_matrix
 
 from baselines.certificate import FORMAT, pack
 from baselines.duality import linear_bound
-from baselines.parking_lot.reachable import reachable, true_market
+from baselines.parking_lot.samples import reachable, true_market
 from baselines.parking_lot.storage import bound, solve_paths
 from baselines.solve import LinearProgram
 from v2g_env.parking_lot.instance import Instance

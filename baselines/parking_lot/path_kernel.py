@@ -30,7 +30,7 @@ def walk_paths(capacity, lengths, slopes, start, tie):
 @njit(cache=True)
 def _next_piece(lengths, b):
     """First piece from b on that is not empty; empty ones may stand out of order."""
-    while b < 4 and lengths[b] <= 0.0:
+    while b < 4 and lengths[b] <= 1e-11:
         b += 1
     return b
 
@@ -60,7 +60,7 @@ def _backward(capacity, lengths, slopes, tie, seg_slope, seg_length, seg_count):
                 skip -= cut
                 length -= cut
             length = min(length, room)
-            if length <= 0.0:
+            if length <= 1e-11:
                 continue
             room -= length
             seg_slope[t - 1, m] = slope - tie[t - 1]
@@ -73,7 +73,7 @@ def _backward(capacity, lengths, slopes, tie, seg_slope, seg_length, seg_count):
 def _forward(capacity, lengths, slopes, tie, start, seg_slope, seg_length, seg_count, stored, multiplier):
     """Walk from ``start`` along the best choices; writes the path and the balance multipliers of each step."""
     before = start
-    held = np.nan  # slope inherited from an interior point of the step before
+    held = 0.0  # slope of the value, carried from step to step
     for t in range(len(capacity)):
         rest = before + lengths[t, 0] + lengths[t, 1]
         a, b = 0, 0
@@ -105,14 +105,12 @@ def _forward(capacity, lengths, slopes, tie, start, seg_slope, seg_length, seg_c
             return False
         if capacity[t] - x <= 1e-11:
             x = capacity[t]
-        if np.isnan(held):
-            # at the lower end any slope up to the right one serves, at the upper end any down to the left one
-            held = right if before <= 0.0 and right > -np.inf else left
-            if np.isinf(held):
-                held = right if right > -np.inf else 0.0  # nothing can move: any price will do
+        elif x <= 1e-11:
+            x = 0.0
+        # any price between the slopes on both sides serves this step; the nearest to the last one serves that step too
+        held = min(max(held, right), left)
         multiplier[t] = -held
         stored[t] = x
-        interior = x > 1e-11 and x < capacity[t]
-        held = held + tie[t] if interior else np.nan
+        held += tie[t]
         before = x
     return True

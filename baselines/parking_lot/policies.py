@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.parking_lot.storage import Market, solve_paths
+from baselines.parking_lot.storage import Market, drainable, solve_paths
 from v2g_env.core.market import load_profile, pv_profile
 from v2g_env.core.validate import number, require
 from v2g_env.parking_lot.model import Model, forecast_ratios
@@ -156,12 +156,10 @@ class PredictiveControl(_Target):
             return np.zeros(len(observation))
         now = 200.0 * self.see(observation, "capacity")
         capacity = now[:, None] * self._ratios[step, first:]
-        path = solve_paths(
-            self.model.instance,
-            self._market(observation, first),
-            capacity,
-            start_kwh=200.0 * self.see(observation, "ahead"),
-        )
+        market = self._market(observation, first)
+        # a narrow grid may leave more in the cars than this forecast can bring down
+        start = np.minimum(200.0 * self.see(observation, "ahead"), drainable(self.model.instance, market, capacity))
+        path = solve_paths(self.model.instance, market, capacity, start_kwh=start)
         return np.asarray(path.stored_kwh[:, 0])
 
     def _market(self, observation: Seen, first: int) -> Market:

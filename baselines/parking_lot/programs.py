@@ -15,15 +15,16 @@ from numpy.typing import NDArray
 
 from baselines import risk
 from baselines.certificate import FORMAT
-from baselines.parking_lot.relaxed import Duals, solve_relaxed
-from baselines.parking_lot.samples import excess, expected_market, inflate
-from baselines.parking_lot.storage import Market, plan_money, solve_paths, tie_break
+from baselines.parking_lot.relaxed import solve_relaxed
+from baselines.parking_lot.samples import expected_market, inflate, openable
+from baselines.parking_lot.storage import Market, plan_money, solve_paths
+from baselines.parking_lot.strict import strict_duals
 from v2g_env.core.validate import number, require
 from v2g_env.parking_lot.instance import Instance
 from v2g_env.parking_lot.model import VIOLATION_TOLERANCE
 from v2g_env.parking_lot.scenario import Capacity, law, sample_capacity
 
-__all__ = ["Solution", "excess", "expected_market", "inflate", "solve", "solve_sample"]
+__all__ = ["Solution", "solve", "solve_sample"]
 
 Floats = NDArray[np.float64]
 
@@ -73,9 +74,13 @@ def solve(
         InvalidInputError: for any argument out of range.
     """
     source = law(law_name)
+    if source.replay:  # redrawn caps do not make a real day an independent one
+        number("n_samples", n_samples, 1, len(source.days.dates), integer=True)
     sample = sample_capacity(instance, source, n_samples, seed, quota)
     origin = {"law": source.name, "seed": int(seed), "n_samples": int(n_samples), "quota": quota}
-    return solve_sample(instance, sample, origin, beta, rho, radius, looks, distance, continuous=source.smoothed)
+    return solve_sample(
+        instance, sample, origin, beta, rho, radius, looks, distance, continuous=source.smoothed and radius == 0.0
+    )
 
 
 def solve_sample(
@@ -92,7 +97,8 @@ def solve_sample(
     """As ``solve`` on a given sample; ``origin`` says where it came from (law, seed, n_samples, quota).
 
     ``continuous`` may be True only for a law in which P{f(x, delta) = 0} = 0 for every plan by construction: then a
-    relaxed program gets the two-sided bound, otherwise the one-sided bound that allows ties.
+    relaxed program gets the two-sided bound, otherwise the one-sided bound that allows ties. Inflated samples are
+    floored at zero, which makes ties, so a positive radius rules it out.
     """
     number("beta", beta, 0.0, 1.0, open_low=True, open_high=True)
     number("looks", looks, 1, 10**6, integer=True)
@@ -101,10 +107,11 @@ def solve_sample(
     worst = inflate(instance, sample, radius)
     market = expected_market(instance)
     if rho is None:
-        plan, support, duals = _robust(instance, market, worst)
+        plan, support = _robust(instance, market, worst)
     else:
-        plan, support, duals = solve_relaxed(instance, market, worst, rho)
-    value = float(solve_value(instance, market, plan))
+        plan, support = solve_relaxed(instance, market, worst, rho)
+    duals = strict_duals(instance, market, plan, worst, support, rho)
+    value = float(plan_money(instance, market, plan)[0])
     share = beta / looks
     eps_low, eps_up, theorem = _risk(len(worst.energy_kwh), len(support), share, rho is not None, continuous)
     certificate = {
@@ -128,11 +135,6 @@ def solve_sample(
     return Solution(plan, value, certificate)
 
 
-def solve_value(instance: Instance, market: Market, plan: Floats) -> float:
-    """Planned money of a plan [$/day]."""
-    return float(plan_money(instance, market, plan)[0])
-
-
 def _risk(n: int, k: int, beta: float, relaxed: bool, continuous: bool) -> tuple[float, float, str]:
     if relaxed and continuous:
         low, up = risk.relaxed(n, k, beta)
@@ -140,26 +142,24 @@ def _risk(n: int, k: int, beta: float, relaxed: bool, continuous: bool) -> tuple
     return 0.0, float(risk.degenerate(n, k, beta)), "degenerate"
 
 
-def _robust(instance: Instance, market: Market, sample: Capacity) -> tuple[Floats, list[int], Duals]:
-    """Plan, irreducible support list and duals of the robust program."""
+def _robust(instance: Instance, market: Market, sample: Capacity) -> tuple[Floats, list[int]]:
+    """Plan and irreducible support list of the robust program."""
 
-    def answer(rows: list[int] | slice) -> tuple[Floats, Floats]:
-        path = solve_paths(
-            instance, market, sample.energy_kwh[rows].min(axis=0)[None], sample.power_kw[rows].min(axis=0)[None]
-        )
-        return path.stored_kwh[0], path.multiplier[0]
+    def answer(rows: list[int] | slice) -> Floats:
+        lowest = openable(instance, sample.energy_kwh[rows].min(axis=0)[None])
+        # a hair less power, so that rounding never makes the plan ask for more than there is
+        power = sample.power_kw[rows].min(axis=0)[None] * (1.0 - 1e-14)
+        return np.asarray(solve_paths(instance, market, lowest, power).stored_kwh[0])
 
-    plan, multiplier = answer(slice(None))
+    plan = answer(slice(None))
     support = _active(instance, plan, sample)
     for i in sorted(support, reverse=True):
         fewer = [j for j in support if j != i]
-        if fewer and np.abs(answer(fewer)[0] - plan).max() <= VIOLATION_TOLERANCE:
+        if fewer and np.abs(answer(fewer) - plan).max() <= VIOLATION_TOLERANCE:
             support = fewer
-    same, multiplier = answer(support)
-    require(
-        bool(np.abs(same - plan).max() <= VIOLATION_TOLERANCE), "support", support, "a list that reproduces the plan"
-    )
-    return plan, support, robust_duals(instance, market, plan, multiplier, sample, support)
+    same = bool(np.abs(answer(support) - plan).max() <= VIOLATION_TOLERANCE)
+    require(same, "support", support, "a list that reproduces the plan")
+    return plan, support
 
 
 def _active(instance: Instance, plan: Floats, sample: Capacity) -> list[int]:
@@ -175,30 +175,3 @@ def _active(instance: Instance, plan: Floats, sample: Capacity) -> list[int]:
         if power[t] >= weakest[t] - 1e-9:
             chosen.add(int(sample.power_kw[:, t].argmin()))
     return sorted(chosen) or [0]
-
-
-def robust_duals(
-    instance: Instance, market: Market, plan: Floats, multiplier: Floats, sample: Capacity, support: list[int]
-) -> Duals:
-    """Row duals of the support that go with the balance multipliers of the path solver."""
-    eta, tau = instance.efficiency, instance.step_h
-    kw, kwh = instance.charger_kw, instance.energy_scale_kwh
-    following = np.append(multiplier[1:], 0.0)
-    holding = multiplier - following - tie_break(len(plan))
-    wear, buy = instance.wear_usd_per_kwh, market.buy
-    rows: list[tuple[str, int, int, float]] = []
-    for t in range(len(plan)):
-        by_energy = min(support, key=lambda i, t=t: sample.energy_kwh[i, t])  # type: ignore[misc]
-        by_power = min(support, key=lambda i, t=t: sample.power_kw[i, t])  # type: ignore[misc]
-        limit = sample.power_kw[by_power, t]
-        if t < len(plan) - 1 and holding[t] > 0.0:
-            rows.append(("energy", t, by_energy, float(holding[t] * kwh)))
-        cost = (instance.fee_fraction if limit < market.surplus_kw[0, t] else 1.0) * buy[t]
-        gain = (instance.return_fraction if limit < market.deficit_kw[0, t] else instance.sell_fraction) * buy[t]
-        charge = -multiplier[t] * eta - cost - wear
-        discharge = gain - wear + multiplier[t] / eta
-        if charge > 0.0 and limit < market.surplus_kw[0, t] + instance.grid_limit_kw:
-            rows.append(("charge", t, by_power, float(charge * kw * tau)))
-        if discharge > 0.0 and limit < market.deficit_kw[0, t] + instance.grid_limit_kw:
-            rows.append(("discharge", t, by_power, float(discharge * kw * tau)))
-    return Duals(multiplier, tuple(rows))

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from baselines.parking_lot.samples import physical_limits
 from baselines.parking_lot.storage import Market, tie_break
 from v2g_env.parking_lot.instance import Instance
 from v2g_env.parking_lot.scenario import Capacity
@@ -58,9 +59,10 @@ def solve_reference(instance: Instance, market: Market, sample: Capacity, rho: f
         bought <= instance.grid_limit_kw,
         sold <= instance.grid_limit_kw,
     ]
-    # without the storage's own limit a relaxed program could hold energy in cars that no sample has
-    rules += [stored <= sample.energy_kwh.max(axis=0), charge <= sample.power_kw.max(axis=0)]
-    rules += [discharge <= sample.power_kw.max(axis=0)]
+    # without the lot's own limits a relaxed program could hold energy in cars that no bay has
+    energy_max, power_max = physical_limits(instance)
+    rules += [stored <= energy_max, charge <= power_max, discharge <= power_max]
+    rules += [stored[: instance.gate_closure_steps] == 0] if instance.gate_closure_steps else []
     energy, power = instance.energy_scale_kwh, instance.charger_kw
     n = len(sample.energy_kwh)
     relief = cp.reshape(slack, (n, 1), order="C") @ np.ones((1, steps)) if rho is not None else np.zeros((n, steps))

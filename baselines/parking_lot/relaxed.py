@@ -2,39 +2,25 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.parking_lot.samples import excess, physical_limits
+from baselines.parking_lot.samples import excess, openable, physical_limits
 from baselines.parking_lot.storage import Market, solve_paths, tie_break
+from baselines.parking_lot.strict import Duals
 from baselines.solve import LinearProgram, SolverError
 from v2g_env.core.validate import require
 from v2g_env.parking_lot.instance import Instance
 from v2g_env.parking_lot.model import VIOLATION_TOLERANCE
 from v2g_env.parking_lot.scenario import Capacity
 
-__all__ = ["Duals", "solve_relaxed"]
+__all__ = ["solve_relaxed"]
 
 Floats = NDArray[np.float64]
 
 _ROUNDS = 200
 _ROW_TOLERANCE = 1e-8  # a row enters when its scaled violation exceeds the slack by more
 _DUAL_TOLERANCE = 1e-9
-
-
-class Duals(NamedTuple):
-    """Evidence of optimality.
-
-    Attributes:
-        multiplier: (T,) lambda of the energy balance [$/kWh].
-        rows: (kind, step, scenario, dual) of the scenario rows with a positive dual [$ per unit of scaled violation];
-            kind is "energy" (x_t <= K_t), "charge" (u_t <= P_t) or "discharge" (v_t <= P_t).
-    """
-
-    multiplier: Floats
-    rows: tuple[tuple[str, int, int, float], ...]
 
 
 class _Program:
@@ -48,6 +34,7 @@ class _Program:
         grid = min(instance.grid_limit_kw, power_max)
         buy, wear = market.buy, instance.wear_usd_per_kwh
         stored_max = np.full(steps, energy_max)
+        stored_max[: instance.gate_closure_steps] = 0.0
         stored_max[-1] = 0.0
         self.program = LinearProgram(
             np.concatenate(
@@ -74,6 +61,10 @@ class _Program:
             columns = [t, steps + t, 2 * steps + t, 3 * steps + t, 4 * steps + t, *before]
             values = [-eta * tau, tau / eta, -eta * tau, tau / eta, 1.0, *[-1.0] * len(before)]
             self.program.add_rows([0.0], [0.0], [columns], [values])
+            # one charger is not two: what is taken and what is bought share the lot's power, and so do the other two
+            for pair in ([t, 2 * steps + t], [steps + t, 3 * steps + t]):
+                self.program.add_rows([0.0], [power_max], [pair], [[1.0, 1.0]])
+        self.fixed_rows = self.program.rows
         self.slack_column = np.full(len(sample.energy_kwh), -1)
         self.entries: list[tuple[str, int, int]] = []
         self.present = {kind: np.zeros(sample.energy_kwh.shape, bool) for kind in ("energy", "charge", "discharge")}
@@ -114,13 +105,13 @@ class _Program:
             parts = answer.point[: 5 * self.steps].reshape(5, self.steps)
             stored, charge, discharge = parts[4], parts[0] + parts[2], parts[1] + parts[3]
             if not self._add_violated(answer.point, stored, charge, discharge):
-                duals = answer.row_dual[self.steps :]
+                duals = answer.row_dual[self.fixed_rows :]
                 rows = tuple(
                     (*entry, float(dual))
                     for entry, dual in zip(self.entries, duals, strict=True)
                     if dual > _DUAL_TOLERANCE
                 )
-                return stored, Duals(-answer.row_dual[: self.steps], rows)
+                return stored, Duals(-answer.row_dual[: self.fixed_rows : 3], rows)
         raise SolverError(f"rounds of row generation = {_ROUNDS}; allowed: fewer")
 
     def _add_violated(self, point: Floats, stored: Floats, charge: Floats, discharge: Floats) -> int:
@@ -151,16 +142,17 @@ def _solve(instance: Instance, market: Market, sample: Capacity, rho: float) -> 
     program = _Program(instance, market, sample, rho)
     # no kWh is worth more than the dearest price over the losses: so many scenarios may fall short, roughly
     dearest = instance.buy.max() / instance.efficiency
-    rank = int(dearest * instance.energy_scale_kwh / rho)
-    if rank < len(sample.energy_kwh):
+    worth = dearest * instance.energy_scale_kwh / rho
+    if worth < len(sample.energy_kwh):
+        rank = int(worth)
         guess = np.partition(sample.energy_kwh, rank, axis=0)[rank]
-        plan = solve_paths(instance, market, guess[None]).stored_kwh[0]
+        plan = solve_paths(instance, market, openable(instance, guess[None])).stored_kwh[0]
         scenarios, steps = np.nonzero(sample.energy_kwh[:, :-1] < plan[None, :-1])
         program.add("energy", steps, scenarios)
     return program.solve()
 
 
-def solve_relaxed(instance: Instance, market: Market, sample: Capacity, rho: float) -> tuple[Floats, list[int], Duals]:
+def solve_relaxed(instance: Instance, market: Market, sample: Capacity, rho: float) -> tuple[Floats, list[int]]:
     """Solve max money - rho sum_i zeta_i, f(x, delta_i) <= zeta_i, zeta_i >= 0.
 
     Args:
@@ -170,44 +162,41 @@ def solve_relaxed(instance: Instance, market: Market, sample: Capacity, rho: flo
         rho: price of one unit of scaled violation in one scenario [$].
 
     Returns:
-        Plan (T,), support list, duals. The support holds every scenario that the plan violates, and those at f = 0
+        Plan (T,) and support list. The support holds every scenario that the plan violates, and those at f = 0
         without which the answer changes; solving with the support alone gives the plan again (checked here).
 
     Raises:
         SolverError: if a linear program is not solved to optimality or the support does not reproduce the plan.
     """
     plan, duals = _solve(instance, market, sample, rho)
-    plan = _snap(plan, sample, duals)
+    plan = _snap(instance, plan, sample, duals)
     violated = set(np.flatnonzero(excess(instance, plan, sample) > VIOLATION_TOLERANCE).tolist())
     tight = {row[2] for row in duals.rows} - violated
     support = sorted(violated | tight)
     for i in sorted(tight, reverse=True):
         fewer = [j for j in support if j != i]
-        if fewer and np.abs(_restricted(instance, market, sample, rho, fewer)[0] - plan).max() <= 1e-5:
+        if fewer and np.abs(_restricted(instance, market, sample, rho, fewer) - plan).max() <= 1e-5:
             support = fewer
     if not support:
         support = [0]
-    same, duals = _restricted(instance, market, sample, rho, support)
+    same = _restricted(instance, market, sample, rho, support)
     if np.abs(same - plan).max() > 1e-5:
         raise SolverError(
             f"largest difference between the plan and its support's plan = {np.abs(same - plan).max():g} kWh; "
             "allowed: at most 1e-5"
         )
-    return plan, support, duals
+    return plan, support
 
 
-def _restricted(
-    instance: Instance, market: Market, sample: Capacity, rho: float, rows: list[int]
-) -> tuple[Floats, Duals]:
+def _restricted(instance: Instance, market: Market, sample: Capacity, rho: float, rows: list[int]) -> Floats:
     part = Capacity(sample.energy_kwh[rows], sample.power_kw[rows])
     plan, duals = _solve(instance, market, part, rho)
-    plan = _snap(plan, part, duals)
-    return plan, Duals(duals.multiplier, tuple((kind, t, rows[i], dual) for kind, t, i, dual in duals.rows))
+    return _snap(instance, plan, part, duals)
 
 
-def _snap(plan: Floats, sample: Capacity, duals: Duals) -> Floats:
+def _snap(instance: Instance, plan: Floats, sample: Capacity, duals: Duals) -> Floats:
     """Put the plan exactly on the energy rows that hold it, so that rounding is no violation."""
-    plan = np.maximum(plan, 0.0)
+    plan = np.clip(plan, 0.0, physical_limits(instance)[0])
     for kind, t, i, _ in duals.rows:
         if kind == "energy" and abs(plan[t] - sample.energy_kwh[i, t]) <= 1e-6:
             plan[t] = sample.energy_kwh[i, t]

@@ -9,9 +9,19 @@ from baselines.parking_lot.storage import Market
 from v2g_env.core.market import load_profile, pv_profile
 from v2g_env.core.validate import number
 from v2g_env.parking_lot.instance import Instance
-from v2g_env.parking_lot.scenario import Capacity
+from v2g_env.parking_lot.scenario import Capacity, Scenario
 
-__all__ = ["excess", "expected_market", "inflate", "physical_limits", "wasserstein"]
+__all__ = [
+    "excess",
+    "expected_market",
+    "inflate",
+    "openable",
+    "physical_limits",
+    "reachable",
+    "row_excess",
+    "true_market",
+    "wasserstein",
+]
 
 Floats = NDArray[np.float64]
 
@@ -33,6 +43,24 @@ def expected_market(instance: Instance) -> Market:
     return Market(instance.buy, np.maximum(net, 0.0)[None], np.maximum(-net, 0.0)[None])
 
 
+def openable(instance: Instance, capacity_kwh: Floats) -> Floats:
+    """Capacity (n, T) with zeros where no plan can hold energy: before the first gate has closed, and at the end."""
+    capacity = np.array(capacity_kwh, dtype=np.float64)
+    capacity[:, : instance.gate_closure_steps] = 0.0
+    capacity[:, -1] = 0.0
+    return capacity
+
+
+def reachable(instance: Instance, scenario: Scenario) -> Floats:
+    """True capacity (n, T) [kWh] where an action can have stored anything, else zero."""
+    return openable(instance, scenario.capacity_kwh[:, :-1])
+
+
+def true_market(instance: Instance, scenario: Scenario) -> Market:
+    """The scenario's own offers."""
+    return Market(instance.buy, scenario.surplus_kw[:, :-1], scenario.deficit_kw[:, :-1])
+
+
 def inflate(instance: Instance, sample: Capacity, radius: float) -> Capacity:
     """Worst point of the ball of ``radius`` chargers around every sample: K - R, P - R in chargers, floored at 0.
 
@@ -48,14 +76,22 @@ def inflate(instance: Instance, sample: Capacity, radius: float) -> Capacity:
     )
 
 
-def excess(instance: Instance, plan_kwh: Floats, sample: Capacity) -> Floats:
-    """f(x, delta_i) of every sample, (N,): largest violation over the open steps, in units of one charger."""
+def row_excess(instance: Instance, plan_kwh: Floats, sample: Capacity) -> Floats:
+    """Scaled violation of every random row, (3, N, T): energy, charge, discharge; -inf where there is no random row."""
     change = np.diff(plan_kwh, prepend=0.0)
     eta, tau = instance.efficiency, instance.step_h
-    power = np.where(change >= 0.0, change / (eta * tau), -change * eta / tau)
-    last = len(plan_kwh) - 1  # empty by rule, no random row
-    energy = (plan_kwh[:last] - sample.energy_kwh[:, :last]).max(axis=1) / instance.energy_scale_kwh
-    return np.asarray(np.maximum(energy, (power - sample.power_kw).max(axis=1) / instance.charger_kw))
+    rows = np.empty((3, *sample.energy_kwh.shape))
+    rows[0] = (plan_kwh - sample.energy_kwh) / instance.energy_scale_kwh
+    rows[0][:, : instance.gate_closure_steps] = -np.inf  # empty by rule
+    rows[0][:, -1] = -np.inf
+    rows[1] = (np.maximum(change, 0.0) / (eta * tau) - sample.power_kw) / instance.charger_kw
+    rows[2] = (np.maximum(-change, 0.0) * eta / tau - sample.power_kw) / instance.charger_kw
+    return rows
+
+
+def excess(instance: Instance, plan_kwh: Floats, sample: Capacity) -> Floats:
+    """f(x, delta_i) of every sample, (N,): largest violation over the open steps, in units of one charger."""
+    return np.asarray(row_excess(instance, plan_kwh, sample).max(axis=(0, 2)))
 
 
 def wasserstein(instance: Instance, first: Capacity, second: Capacity) -> float:

@@ -21,7 +21,17 @@ from baselines.parking_lot.path_kernel import walk_paths
 from v2g_env.core.validate import InvalidInputError, array
 from v2g_env.parking_lot.instance import Instance
 
-__all__ = ["Market", "Path", "bound", "piece_lengths", "plan_money", "slopes_usd_per_kwh", "solve_paths", "tie_break"]
+__all__ = [
+    "Market",
+    "Path",
+    "bound",
+    "drainable",
+    "piece_lengths",
+    "plan_money",
+    "slopes_usd_per_kwh",
+    "solve_paths",
+    "tie_break",
+]
 
 Floats = NDArray[np.float64]
 
@@ -130,6 +140,19 @@ def solve_paths(
         )
     value = plan_money(instance, Market(market.buy, surplus, deficit), stored, start)
     return Path(stored, value, multiplier)
+
+
+def drainable(instance: Instance, market: Market, capacity_kwh: Floats) -> Floats:
+    """Most energy (n,) [kWh] that can be stored before the first step and still be brought within K and to zero."""
+    n, steps = capacity_kwh.shape
+    shape = (n, steps)
+    filled = Market(market.buy, np.broadcast_to(market.surplus_kw, shape), np.broadcast_to(market.deficit_kw, shape))
+    drain = piece_lengths(instance, filled, np.full(shape, np.inf))[..., 2:].sum(axis=-1)
+    most = np.zeros(n)
+    for t in range(steps - 1, -1, -1):
+        held = capacity_kwh[:, t] if t < steps - 1 else np.zeros(n)
+        most = np.minimum(held, most if t < steps - 1 else held) + drain[:, t]
+    return np.asarray(most)
 
 
 def plan_money(instance: Instance, market: Market, stored_kwh: Floats, start_kwh: Floats | None = None) -> Floats:

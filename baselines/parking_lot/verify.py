@@ -10,8 +10,15 @@ from numpy.typing import NDArray
 
 from baselines import risk
 from baselines.certificate import CertificateError, Report, unpack
-from baselines.parking_lot.reachable import reachable, true_market
-from baselines.parking_lot.samples import excess, expected_market, inflate, physical_limits
+from baselines.parking_lot.samples import (
+    excess,
+    expected_market,
+    inflate,
+    openable,
+    physical_limits,
+    reachable,
+    true_market,
+)
 from baselines.parking_lot.storage import bound, piece_lengths, plan_money, slopes_usd_per_kwh, tie_break
 from v2g_env.core.validate import InvalidInputError
 from v2g_env.parking_lot.instance import Instance
@@ -30,6 +37,21 @@ _FIELDS = {
     "hindsight bound": {"multiplier", "mean_bound_usd"},
     "policy": {"policy", "policy_sha256", "plan_kwh", "actions", "mean_return_usd", "days_violated", "risk", "gap"},
 }
+_PARTS = {
+    "scenario program": {
+        "sample": {"law", "seed", "n_samples", "quota", "sha256"},
+        "program": {"rho", "radius"},
+        "risk": {"beta", "looks", "theorem", "eps_low", "eps"},
+        "shift": {"distance", "eps"},
+    },
+    "hindsight bound": {"sample": {"law", "seed", "n_samples"}},
+    "policy": {
+        "sample": {"law", "seed", "n_samples"},
+        "risk": {"beta", "days", "violated", "eps", "each_day_once"},
+        "gap": {"multiplier", "mean_usd"},
+    },
+}
+_PLAN_KWH = 1e-4
 _MONEY = 1e-6  # agreement of recomputed money, relative to 1 + |value|
 
 
@@ -39,6 +61,10 @@ def verify(certificate: Data, instance: Instance | None) -> Report:
     _expect(kind in _FIELDS, "kind", kind, ", ".join(_FIELDS))
     for key in certificate:
         _expect(key in _COMMON | _FIELDS[kind], "field", key, ", ".join(sorted(_COMMON | _FIELDS[kind])))
+    for name, keys in _PARTS[kind].items():
+        if name != "shift" or name in certificate:
+            part = certificate[name]
+            _expect(isinstance(part, Mapping) and set(part) == keys, name, part, f"exactly {', '.join(sorted(keys))}")
     try:
         written = Instance.from_dict(certificate["instance"])
     except InvalidInputError as error:
@@ -75,12 +101,18 @@ def _vector(field: str, values: Any, length: int) -> Floats:
 def _program(data: Data, lot: Instance) -> Report:
     origin = data["sample"]
     source = law(origin["law"])
+    if source.replay:
+        days = len(source.days.dates)
+        _expect(
+            origin["n_samples"] <= days, "sample.n_samples", origin["n_samples"], f"at most {days}: a day counts once"
+        )
     nominal = sample_capacity(lot, source, origin["n_samples"], origin["seed"], origin["quota"])
     _expect(nominal.sha256 == origin["sha256"], "sample.sha256", origin["sha256"], nominal.sha256)
     rho, radius = data["program"]["rho"], data["program"]["radius"]
     worst = inflate(lot, nominal, radius)
     plan = _vector("plan_kwh", data["plan_kwh"], lot.steps)
-    _expect(plan.min() >= 0.0 and plan[-1] == 0.0, "plan_kwh", data["plan_kwh"], "at least 0, and 0 in the last step")
+    top = openable(lot, np.full((1, lot.steps), physical_limits(lot)[0]))[0]
+    _expect((plan >= 0.0).all() and (plan <= top).all(), "plan_kwh", data["plan_kwh"], "0 to what the lot can hold")
     f = excess(lot, plan, worst)
     support = _support(data["support"], len(f))
     violated = np.flatnonzero(f > VIOLATION_TOLERANCE)
@@ -96,16 +128,18 @@ def _program(data: Data, lot: Instance) -> Report:
     objective = value - float(tie_break(lot.steps) @ plan) - (0.0 if rho is None else rho * slack)
     upper = _program_bound(lot, worst, data, rho, support)
     gap = upper - objective
-    _expect(gap <= _MONEY * (1.0 + abs(objective)), "optimality gap [$]", gap, "at most 1e-6 relative")
-    unique = _unique(lot, worst, data, rho, support)
-    eps_low, eps = _risk_of(data["risk"], len(f), len(support), rho is not None, source.smoothed)
+    _expect(abs(gap) <= _MONEY * (1.0 + abs(objective)), "optimality gap [$]", gap, "0 within 1e-6 relative")
+    only = _only_optimum(lot, worst, data, rho, support)
+    _expect(only is not None, "multiplier", "several optima", "duals that leave one optimum for the support")
+    off = float(np.abs(np.asarray(only) - plan).max())
+    _expect(off <= _PLAN_KWH, "plan_kwh", f"{off:g} kWh off", f"within {_PLAN_KWH:g} kWh of the support's optimum")
+    eps_low, eps = _risk_of(data["risk"], len(f), len(support), rho is not None, source.smoothed and radius == 0.0)
     claims = [
         f"the plan is optimal for its {len(support)} support samples and for all {len(f)}, gap {gap:.1e} $",
         f"with confidence 1 - {data['risk']['beta']:g} law {source.name} violates the plan with probability at most "
         f"{eps:.4g}" + (f" (inflated by {radius:g} chargers)" if radius else ""),
     ]
-    if unique:
-        claims.append("the plan is the only optimum: the support list reproduces it")
+    claims.append("the plan is the only optimum: the support list reproduces it")
     values = {"value_usd": value, "gap_usd": gap, "eps": eps, "eps_low": eps_low, "complexity": float(len(support))}
     if "shift" in data:
         shift = data["shift"]
@@ -113,7 +147,7 @@ def _program(data: Data, lot: Instance) -> Report:
         _expect(abs(moved - shift["eps"]) <= 1e-9, "shift.eps", shift["eps"], repr(moved))
         claims.append(f"any law within Wasserstein distance {shift['distance']:g} violates it with at most {moved:.4g}")
         values["shift_eps"] = moved
-    return Report("scenario program", tuple(claims), values | {"unique": float(unique)})
+    return Report("scenario program", tuple(claims), values)
 
 
 def _support(support: Any, n: int) -> list[int]:
@@ -149,7 +183,7 @@ def _program_bound(lot: Instance, worst: Capacity, data: Data, rho: float | None
     upper = bound(
         lot,
         expected_market(lot),
-        np.full((1, lot.steps), energy_max),
+        openable(lot, np.full((1, lot.steps), energy_max)),
         np.full((1, lot.steps), power_max),
         lam[None],
         tie_break(lot.steps),
@@ -161,51 +195,67 @@ def _program_bound(lot: Instance, worst: Capacity, data: Data, rho: float | None
     return float(np.nextafter(upper + terms.sum() + overpaid + rounding, np.inf))
 
 
-def _unique(lot: Instance, worst: Capacity, data: Data, rho: float | None, support: list[int]) -> bool:
-    """Whether the duals leave only one optimum: rows and bounds with a nonzero dual hold with equality in all optima.
+def _only_optimum(lot: Instance, worst: Capacity, data: Data, rho: float | None, support: list[int]) -> Floats | None:
+    """The stored energy (T,) of the only optimum for the support, or None if the duals leave more than one.
 
-    The columns stored (T), change in four pieces (4 T) and slack of each support sample must be determined by these
-    equations; full column rank is sufficient. False means "not shown", not "wrong".
+    Rows and bounds with a nonzero dual hold with equality in every optimum (complementary slackness). These equations
+    in stored energy (T), the four pieces of every change (4 T) and one slack per support sample determine the stored
+    energy if no direction of their null space moves it (exchanges of equal money may remain); it is computed by least
+    squares.
     """
-    steps, tiny = lot.steps, 1e-10
+    steps, tiny = lot.steps, 1e-11
     lam = np.asarray(data["multiplier"], dtype=np.float64)
     prices, total, _ = _row_prices(lot, worst, data, support)
     eta, tau = lot.efficiency, lot.step_h
     extra = np.stack([prices[1] / (eta * tau)] * 2 + [-prices[2] * eta / tau] * 2, axis=-1)
     gains = slopes_usd_per_kwh(lot, lot.buy) + extra + lam[:, None]
-    market = expected_market(lot)
-    lengths = piece_lengths(lot, market, np.full((1, steps), physical_limits(lot)[1]))[0]
-    following = np.append(lam[1:], 0.0)
-    holding = lam - following - tie_break(steps) - prices[0]
-    holding[-1] = 1.0  # emptied by rule
-    place = {i: 5 * steps + m for m, i in enumerate(support)}
-    free = np.ones(5 * steps + len(support), bool)
+    energy_max, power_max = physical_limits(lot)
+    lengths = piece_lengths(lot, expected_market(lot), np.full((1, steps), power_max))[0]
+    holding = lam - np.append(lam[1:], 0.0) - tie_break(steps) - prices[0]
+    holding[: lot.gate_closure_steps] = holding[-1] = -1.0  # empty by rule
+    value = np.zeros(5 * steps + len(support))
+    value[:steps] = np.where(holding > 0.0, energy_max, 0.0)
+    worth = np.concatenate([gains[:, :2] < 0.0, gains[:, 2:] > 0.0], axis=1)
+    value[steps : 5 * steps] = np.where(worth, lengths, 0.0).ravel()
+    free = np.ones(len(value), bool)
     free[:steps] = np.abs(holding) <= tiny
     free[steps : 5 * steps] = ((np.abs(gains) <= tiny) & (lengths > 0.0)).ravel()
-    for i in support:
-        free[place[i]] = rho is not None and total[i] >= rho * (1.0 - 1e-9)
-    rows = []
+    free[5 * steps :] = False if rho is None else total[support] >= rho * (1.0 - 1e-9)
+    left, right = _equations(lot, worst, data, support)
+    right = right - left[:, ~free] @ value[~free]
+    system = left[:, free]
+    if system.shape[1]:
+        _, sizes, directions = np.linalg.svd(system, full_matrices=True)
+        loose = directions[int((sizes > 1e-9 * max(sizes.max(initial=0.0), 1.0)).sum()) :]
+        if np.abs(loose[:, : int(free[:steps].sum())]).max(initial=0.0) > 1e-7:
+            return None
+        value[free] = np.linalg.lstsq(system, right, rcond=None)[0]
+    return np.asarray(value[:steps])
+
+
+def _equations(lot: Instance, worst: Capacity, data: Data, support: list[int]) -> tuple[Floats, Floats]:
+    """Balance of every step and rows with a positive dual, as left @ unknowns = right."""
+    steps, eta, tau = lot.steps, lot.efficiency, lot.step_h
+    place = {i: 5 * steps + m for m, i in enumerate(support)}
+    active = [row for row in data["row_duals"] if row[3] > 1e-10]
+    left = np.zeros((steps + len(active), 5 * steps + len(support)))
+    right = np.zeros(len(left))
     for t in range(steps):
-        row = np.zeros(len(free))
-        row[t] = 1.0
+        left[t, t] = 1.0
         if t:
-            row[t - 1] = -1.0
-        row[steps + 4 * t : steps + 4 * t + 4] = [-1.0, -1.0, 1.0, 1.0]
-        rows.append(row)
-    for kind, t, i, dual in data["row_duals"]:
-        if dual <= tiny:
-            continue
-        row = np.zeros(len(free))
-        row[place[i]] = -1.0
+            left[t, t - 1] = -1.0
+        left[t, steps + 4 * t : steps + 4 * t + 4] = [-1.0, -1.0, 1.0, 1.0]
+    for m, (kind, t, i, _) in enumerate(active, start=steps):
+        left[m, place[i]] = -1.0
         if kind == "energy":
-            row[t] = 1.0 / lot.energy_scale_kwh
+            left[m, t] = 1.0 / lot.energy_scale_kwh
+            right[m] = worst.energy_kwh[i, t] / lot.energy_scale_kwh
         else:
-            pieces = [0, 1] if kind == "charge" else [2, 3]
             scale = 1.0 / (eta * tau) if kind == "charge" else eta / tau
-            row[[steps + 4 * t + p for p in pieces]] = scale / lot.charger_kw
-        rows.append(row)
-    system = np.array(rows)[:, free]
-    return bool(system.shape[1] == 0 or np.linalg.matrix_rank(system) == system.shape[1])
+            first = steps + 4 * t + (0 if kind == "charge" else 2)
+            left[m, first : first + 2] = scale / lot.charger_kw
+            right[m] = worst.power_kw[i, t] / lot.charger_kw
+    return left, right
 
 
 def _risk_of(claim: Data, n: int, k: int, relaxed: bool, continuous: bool) -> tuple[float, float]:
@@ -226,12 +276,14 @@ def _risk_of(claim: Data, n: int, k: int, relaxed: bool, continuous: bool) -> tu
 
 def _hindsight(data: Data, lot: Instance) -> Report:
     origin = data["sample"]
-    scenario = sample(lot, law(origin["law"]), origin["n_samples"], origin["seed"])
+    source = law(origin["law"])
+    _expect(not source.smoothed, "sample.law", source.name, "a law of sessions: no environment can draw this one")
+    scenario = sample(lot, source, origin["n_samples"], origin["seed"])
     lam = unpack(data["multiplier"])
     _expect(lam.shape == (origin["n_samples"], lot.steps), "shape of multiplier", lam.shape, "(n_samples, steps)")
     _expect(np.isfinite(lam).all(), "multiplier", "not finite", "finite numbers")
     mean = float(bound(lot, true_market(lot, scenario), reachable(lot, scenario), None, lam).mean())
-    _expect(data["mean_bound_usd"] >= mean - 1e-9, "mean_bound_usd", data["mean_bound_usd"], f"at least {mean!r}")
+    _near("mean_bound_usd", data["mean_bound_usd"], mean)
     claim = f"no policy of V2G/ParkingLot-v0 earns more than {mean:.4f} $ on average over these {len(lam)} days"
     return Report("hindsight bound", (claim,), {"mean_bound_usd": mean})
 
@@ -255,7 +307,8 @@ def _policy(data: Data, lot: Instance) -> Report:
     origin = data["sample"]
     source = law(origin["law"])
     scenario = sample(lot, source, origin["n_samples"], origin["seed"])
-    model = Model(lot, source, data["plan_kwh"])
+    _expect(isinstance(data["policy"], str), "policy", data["policy"], "the policy's name")
+    model = Model(lot, source, _vector("plan_kwh", data["plan_kwh"], lot.steps))
     actions = unpack(data["actions"])
     n = origin["n_samples"]
     _expect(actions.shape == (n, lot.steps, 1), "shape of actions", actions.shape, f"({n}, {lot.steps}, 1)")
@@ -267,7 +320,7 @@ def _policy(data: Data, lot: Instance) -> Report:
     _near("mean_return_usd", data["mean_return_usd"], mean)
     bad = int((episodes.excess > VIOLATION_TOLERANCE).sum())
     _expect(data["days_violated"] == bad, "days_violated", data["days_violated"], str(bad))
-    claims = [f"{data['policy']} earns {mean:.4f} $ on average over {n} days of {source.name}; {bad} days are violated"]
+    claims = [f"{data['policy']} earns {mean:.4f} $ on average over {n} episodes of {source.name}; {bad} are violated"]
     values = {"mean_return_usd": mean, "days_violated": float(bad)}
     eps, text = _hold_out(data["risk"], episodes.excess, scenario.day if source.replay else None)
     claims.append(text)

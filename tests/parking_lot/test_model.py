@@ -71,15 +71,19 @@ class SlowLot:
         self.trade = dict.fromkeys(("take", "give", "buy", "sell"), 0.0)
 
     def here(self, t):
+        """Cars plugged in during step t."""
         return [c for c in self.cars if c["arrive"] <= t < c["depart"]]
 
     def staying(self, t):
+        """Those that are still there in the step after."""
         return [c for c in self.here(t) if c["depart"] > t + 1]
 
     def capacity(self, t):
+        """K_t [kWh]."""
         return math.fsum(c["quota"] for c in self.staying(t))
 
     def power(self, t):
+        """P_t [kW]."""
         return math.fsum(c["kw"] for c in self.here(t))
 
     def close(self, step, action):
@@ -112,6 +116,7 @@ class SlowLot:
             self.trade["sell"] = kw - self.trade["give"]
 
     def wishes(self, action):
+        """Sum of what the agent wants in each car [kWh]."""
         eta, tau = self.lot.efficiency, self.lot.step_h
         for c in self.cars:
             c["wish"] = 0.0
@@ -524,8 +529,10 @@ def test_gate_ratio_is_exceeded_on_a_tenth_of_the_fitting_days():
     capacity = sample(lot, law("days:jpl-2019/fit"), 96 * 30, 5).capacity_kwh
     for t in range(11):
         there = capacity[:, t] > 0
-        above = (capacity[there, t + 1] > ratio[t] * capacity[there, t]).mean()
-        assert above == pytest.approx(0.1, abs=0.02)
+        got, limit = capacity[there, t + 1], ratio[t] * capacity[there, t]
+        # whole cars give ties: many days may lie on the quantile itself
+        assert (got > limit + ROUNDING).mean() <= 0.1 + 0.02
+        assert (got >= limit - ROUNDING).mean() >= 0.1 - 0.02
     assert ratio[-1] == 0.0
     assert ratio[-2] == 0.0  # nobody stays beyond the last step
 
@@ -563,18 +570,16 @@ def test_redistribution_of_minimal_moves_is_bounded(gate, lot):
 
 
 def test_minimal_moves_redistribute_least():
-    totals = {}
+    totals, others = {}, {}
     for rule in DISPATCH_RULES:
         model = Model(Instance(dispatch=rule))
         scenario = sample(model.instance, model.law, 200, 9)
-        facts_money = [(money.copy(), facts) for *_, money, facts in drive(model, scenario, 9)]
-        totals[rule] = sum(m[:, M["redistribution"]].mean() for m, _ in facts_money)
-        rest = [m[:, [i for n, i in M.items() if n != "redistribution"]].sum() for m, _ in facts_money]
-        if rule != "minimal_move":
-            assert totals[rule] < totals["minimal_move"] < 0.0
-            np.testing.assert_allclose(rest, first, atol=1e-6)  # the rule changes nothing else
-        else:
-            first = rest
+        money = sum(earned for *_, earned, _ in drive(model, scenario, 9))
+        totals[rule] = money[:, M["redistribution"]]
+        others[rule] = np.delete(money, M["redistribution"], axis=1)
+    for rule in DISPATCH_RULES[1:]:
+        assert totals[rule].mean() < totals["minimal_move"].mean() < 0.0
+        np.testing.assert_allclose(others[rule], others["minimal_move"], atol=1e-8)  # the rule changes nothing else
 
 
 # Hand numbers
@@ -668,7 +673,9 @@ def test_gate_closure_redistribution_and_shortfall_by_hand():
     assert scenario.capacity_kwh.tolist() == [[12, 12, 6, 6, 0, 0]]
 
     def step(state, t):
-        return model.step(scenario, state, model.action_for(np.array([plan[min(t + 1, 4)]]), t, np.array([0.0])))
+        return model.step(
+            scenario, state, model.action_for(np.array([plan[min(t + 1, 4)]]), t, scenario.capacity_kwh[:, t])
+        )
 
     # 10 h: nothing was fixed for this step
     state, money, _ = step(model.initial(scenario), 0)
@@ -693,7 +700,7 @@ def test_gate_closure_redistribution_and_shortfall_by_hand():
     # 14 h: the real 6 kWh go: 4.8 kW, 2 returned at .9 x .25, 2.8 sold at .4 x .25
     state, money, facts = step(state, 4)
     assert_money(money, **{"return": 0.45, "retail_sell": 0.28, "wear": -0.048})
-    assert facts[0, F["excess"]] == pytest.approx(-0.52)
+    assert facts[0, F["excess"]] == 0.0
     assert state.stored_kwh.tolist() == [0.0]
 
 

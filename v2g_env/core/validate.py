@@ -44,7 +44,7 @@ def number(
     left, right = ("(" if open_low else "["), (")" if open_high else "]")
     allowed = f"{'an integer' if integer else 'a finite number'} in {left}{low:g}, {high:g}{right}"
     kinds = (int, np.integer) if integer else (int, float, np.integer, np.floating)
-    ok = isinstance(value, kinds) and not isinstance(value, bool) and bool(np.isfinite(value))
+    ok = isinstance(value, kinds) and not isinstance(value, bool) and bool(-np.inf < value < np.inf)
     require(ok, field, value, allowed)
     inside = (value > low if open_low else value >= low) and (value < high if open_high else value <= high)
     require(inside, field, value, allowed)
@@ -55,6 +55,10 @@ def array(
 ) -> NDArray[np.float64]:
     """Return ``value`` as a new float64 array of the given shape (None: any length) with all entries in [low, high]."""
     try:
+        # text and truth values convert to numbers, but nobody means that
+        kinds = {value.dtype.type} if isinstance(value, np.ndarray) else set(map(type, np.array(value, object).flat))
+        if any(issubclass(kind, (bool, np.bool_, str, bytes)) for kind in kinds):
+            raise TypeError
         result = np.array(value, dtype=np.float64)
     except (TypeError, ValueError):
         raise InvalidInputError(f"{field} = {value!r:.80}; allowed: an array of numbers") from None

@@ -29,7 +29,7 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,6 +89,11 @@ class DaySessions:
         """Lock the arrays."""
         for column in (self.offset, self.arrival_h, self.departure_h, self.stated_h, self.energy_kwh):
             column.flags.writeable = False
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Lock the arrays of a copy too: compiled code is made for read-only ones."""
+        self.__dict__.update(state)
+        self.__post_init__()
 
 
 class _Period(NamedTuple):

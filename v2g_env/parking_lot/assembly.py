@@ -87,8 +87,6 @@ def assemble(
                 continue
             kw = charger_kw * (1.0 + spread * (2.0 * u_limit - 1.0))
             begin = arrival_h[j] + arrival_shift[i]
-            if own_charging:
-                begin += energy_kwh[j] / kw
             a = max(0, int(np.ceil((begin - open_h) / step_h - 1e-9)))
             d = min(steps, int(np.floor((departure_h[j] + departure_shift[i] - open_h) / step_h + 1e-9)))
             if d <= a:
@@ -102,6 +100,10 @@ def assemble(
                 turned_away[i] += 1
                 continue
             free_from[place] = d
+            if own_charging:  # in its bay, but no storage before its own charging is over
+                a = max(a, int(np.ceil((begin + energy_kwh[j] / kw - open_h) / step_h - 1e-9)))
+                if d <= a:
+                    continue
             arrive[i, k], depart[i, k], bay[i, k] = a, d, place
             # a driver who states nothing is taken to stay to the end
             stated[i, k] = steps if np.isnan(stated_h[j]) else (stated_h[j] + arrival_shift[i] - open_h) / step_h

@@ -117,7 +117,7 @@ class ParkingLotEnv(ModelEnv):
         return None
 
     def closing(self) -> tuple[int, float, float, float, float]:
-        """What is known when the gate closes: step, energy stored at its end, K_t [kWh], firm surplus and deficit [kW]."""
+        """What the gate closes on: step, energy stored at its end, K_t [kWh], firm surplus and deficit [kW]."""
         require(self._elapsed < self.horizon, "closing", "no running episode", "a call of reset() first")
         gate = self.lot_model.constants.gate
         capacity = float(self._scenario.capacity_kwh[0, self._elapsed])

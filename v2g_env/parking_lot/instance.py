@@ -116,11 +116,13 @@ class Instance:
         self._check_money()
         for field in fields(self):  # 10 and 10.0 are the same lot, so they must have the same hash
             if field.type == "float":
-                object.__setattr__(self, field.name, float(getattr(self, field.name)))
+                object.__setattr__(self, field.name, float(getattr(self, field.name)) + 0.0)
+            elif field.type == "int":
+                object.__setattr__(self, field.name, int(getattr(self, field.name)))
 
     def _check_money(self) -> None:
         prices = array("buy_usd_per_kwh", self.buy_usd_per_kwh, (24,), 0.0, 1e4)
-        object.__setattr__(self, "buy_usd_per_kwh", tuple(prices.tolist()))
+        object.__setattr__(self, "buy_usd_per_kwh", tuple((prices + 0.0).tolist()))
         number("sell_fraction", self.sell_fraction, 0, 1)
         # below these limits energy passed straight through would earn money without any storage
         number("fee_fraction", self.fee_fraction, self.sell_fraction, 1)
@@ -182,11 +184,12 @@ class Instance:
     def from_file(cls, path: str | Path) -> Instance:
         """Read a .toml or .json file holding (some of) the fields; the others keep their defaults."""
         path = Path(path)
-        text = path.read_text(encoding="utf-8")
-        require(text.strip() != "", str(path), "an empty file", "TOML or JSON with fields of Instance")
+        content = path.read_bytes()
+        require(content.strip() != b"", str(path), "an empty file", "TOML or JSON with fields of Instance")
         try:
+            text = content.decode("utf-8")
             values = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-        except (tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
+        except (ValueError, RecursionError) as error:
             raise InvalidInputError(f"{path} = unreadable ({error}); allowed: TOML or JSON") from None
         require(isinstance(values, dict), str(path), type(values).__name__, "a table of fields")
         return cls.from_dict(values)

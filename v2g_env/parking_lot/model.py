@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from v2g_env.core.validate import array, require
 from v2g_env.parking_lot.instance import DISPATCH_RULES, Instance
 from v2g_env.parking_lot.kernels import Constants, State, observe_kernel, step_kernel
-from v2g_env.parking_lot.scenario import Law, Scenario, draw_from, law, sample
+from v2g_env.parking_lot.scenario import Law, Scenario, check_days, draw_from, law, sample
 
 __all__ = ["FACTS", "REWARD_TERMS", "VIOLATION_TOLERANCE", "Model", "forecast_ratios", "gate_ratio"]
 
@@ -193,6 +193,10 @@ class Model:
     def draw(self, generators: Sequence[np.random.Generator], days: Sequence[int] | None = None) -> Scenario:
         """Draw one episode from each generator (see scenario.draw_from)."""
         return draw_from(self.instance, self.law, generators, days)
+
+    def check_days(self, days: Sequence[int] | None, rows: int) -> None:
+        """Raise InvalidInputError unless ``days`` is None or holds one base day for each row."""
+        check_days(self.law, days, rows)
 
     def initial(self, scenario: Scenario) -> State:
         """Start of step 0: nothing stored, nothing fixed at the gate."""

@@ -17,7 +17,18 @@ from v2g_env.data.splits import DaySessions, day_set, sessions_of
 from v2g_env.parking_lot.assembly import assemble, net_offers
 from v2g_env.parking_lot.instance import Instance
 
-__all__ = ["Capacity", "Law", "Scenario", "draw", "draw_from", "law", "law_of", "sample", "sample_capacity"]
+__all__ = [
+    "Capacity",
+    "Law",
+    "Scenario",
+    "check_days",
+    "draw",
+    "draw_from",
+    "law",
+    "law_of",
+    "sample",
+    "sample_capacity",
+]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
@@ -104,6 +115,7 @@ def law(name: str) -> Law:
     Raises:
         InvalidInputError: for an unknown kind or day set.
     """
+    require(isinstance(name, str), "law", name, "a name")
     if name in ("generator", "smoothed"):
         name = f"{name}:jpl-2019/fit"
     kind, _, days_name = name.partition(":")
@@ -115,6 +127,7 @@ def law(name: str) -> Law:
 
 def law_of(days: DaySessions, kind: str = "generator") -> Law:
     """Return the law of the given kind ("generator", "smoothed" or "days") for any set of days, your own included."""
+    require(kind in ("generator", "smoothed", "days"), "kind of the law", kind, "generator, smoothed, days")
     name = f"{kind}:{days.name}"
     if kind == "days":
         return Law(name, days, replay=True, smoothed=False, arrival_shift_h=0.0, departure_shift_h=0.0)
@@ -140,6 +153,15 @@ def noise_shape(instance: Instance, source: Law) -> tuple[int, int]:
     return 2 + 3 * source.slots, 2 + 2 * instance.steps
 
 
+def check_days(source: Law, days: Sequence[int] | None, rows: int) -> None:
+    """Raise InvalidInputError unless ``days`` is None or holds one base day for each row."""
+    if days is None:
+        return
+    require(np.shape(days) == (rows,), "shape of days", np.shape(days), f"({rows},): one per row")
+    for day in days:
+        number("day", day, 0, len(source.days.offset) - 2, integer=True)
+
+
 def draw_from(
     instance: Instance, source: Law, generators: Sequence[np.random.Generator], days: Sequence[int] | None = None
 ) -> Scenario:
@@ -151,6 +173,7 @@ def draw_from(
         generators: one random generator per row.
         days: base day of each row; drawn if None.
     """
+    check_days(source, days, len(generators))
     width, normal_width = noise_shape(instance, source)
     uniforms = np.empty((len(generators), width))
     normals = np.empty((len(generators), normal_width))
@@ -164,9 +187,10 @@ def sample(instance: Instance, source: Law, n_samples: int, seed: int, days: Seq
     """Draw ``n_samples`` episodes from one seed; a law that replays days takes them in turn unless told ``days``."""
     number("n_samples", n_samples, 1, 10_000_000, integer=True)
     number("seed", seed, 0, 2**63, integer=True)
-    # a list as entropy: no sample shares its stream with an environment seeded with some integer
-    rng = np.random.default_rng([seed, 0])
+    # a child of the seed: no sample shares its stream with an environment seeded with some integer
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
     width, normal_width = noise_shape(instance, source)
+    check_days(source, days, n_samples)
     if days is None and source.replay:
         days = (np.arange(n_samples) % (len(source.days.offset) - 1)).tolist()
     parts = []
@@ -196,8 +220,7 @@ def draw(
     n_days = len(base.offset) - 1
     first = np.minimum((uniforms[:, 0] * n_days).astype(np.int32), n_days - 1)
     if days is not None:
-        for chosen in days:
-            number("day", chosen, 0, n_days - 1, integer=True)
+        check_days(source, days, len(uniforms))
         first = np.asarray(days, dtype=np.int32)
     second = np.minimum((uniforms[:, 1] * n_days).astype(np.int32), n_days - 1)
     sessions = assemble(
@@ -278,7 +301,7 @@ def sample_capacity(instance: Instance, source: Law, n_samples: int, seed: int, 
     episodes = sample(instance, source, n_samples, seed)
     energy = (episodes.capacity_kwh if quota == "executable" else episodes.full_kwh)[:, :-1]
     result = Capacity(energy.copy(), episodes.power_kw[:, :-1].copy())
-    rng = np.random.default_rng([seed, 1])
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,)))
     if source.smoothed:
         result.energy_kwh[:] += instance.energy_scale_kwh * rng.random(result.energy_kwh.shape)
         result.power_kw[:] += instance.charger_kw * rng.random(result.power_kw.shape)

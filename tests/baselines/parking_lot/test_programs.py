@@ -6,9 +6,9 @@ import pytest
 from baselines import risk
 from baselines.certificate import check
 from baselines.parking_lot.policies import PlanReplay
-from baselines.parking_lot.programs import excess, expected_market, inflate, solve, solve_sample
+from baselines.parking_lot.programs import solve, solve_sample
 from baselines.parking_lot.reference import solve_reference
-from baselines.parking_lot.samples import physical_limits
+from baselines.parking_lot.samples import excess, expected_market, inflate, physical_limits
 from v2g_env.core.validate import InvalidInputError
 from v2g_env.parking_lot.instance import DISPATCH_RULES, Instance
 from v2g_env.parking_lot.model import FACTS, REWARD_TERMS, VIOLATION_TOLERANCE, Model
@@ -88,7 +88,7 @@ def test_no_plan_exceeds_what_all_chargers_together_can_do(rho):
     change = np.diff(found.plan, prepend=0.0)
     assert change.max() / lot.efficiency <= physical_limits(lot)[1] + 1e-6
     assert -change.min() * lot.efficiency <= physical_limits(lot)[1] + 1e-6
-    assert -1e-6 <= check(solve(lot, n_samples=5, seed=1, rho=rho, beta=0.1).certificate, lot).values["gap_usd"]
+    assert check(solve(lot, n_samples=5, seed=1, rho=rho, beta=0.1).certificate, lot).values["gap_usd"] >= -1e-6
 
 
 @pytest.mark.parametrize("n", [1, 5, 300])

