@@ -68,6 +68,13 @@ class LinearProgram:
         first, self.rows = self.rows, self.rows + count
         return first
 
+    def change_columns(self, columns: ArrayLike, cost: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> None:
+        """Give existing columns another objective and other bounds."""
+        for column, *numbers in zip(*map(np.atleast_1d, (columns, cost, lower, upper)), strict=True):
+            price, low, up = map(float, numbers)
+            self._highs.changeColCost(int(column), price)
+            self._highs.changeColBounds(int(column), low, up)
+
     def add_matrix(self, low: Floats, up: Floats, matrix: csr_matrix) -> None:
         """Add the rows of a sparse matrix (rows, columns)."""
         count = matrix.shape[0]

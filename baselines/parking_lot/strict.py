@@ -47,10 +47,13 @@ class _Program:
     def __init__(self, steps: int, rows: int, dearest: float, unit: float) -> None:
         # prices beyond the dearest piece are never needed; without limits a tiny excess would have a huge dual
         price = (2.0 * dearest + 1.0) * _MICRO
+        self.duals = np.arange(steps, steps + rows)
+        self.dual_max = 2.0 * price * unit
+        self.margins: list[int] = []
         self.program = LinearProgram(
             np.zeros(steps + rows),
             np.concatenate([np.full(steps, -price), np.zeros(rows)]),
-            np.concatenate([np.full(steps, price), np.full(rows, 2.0 * price * unit)]),
+            np.concatenate([np.full(steps, price), np.full(rows, self.dual_max)]),
         )
 
     def equal(self, terms: dict[int, float], right: float) -> None:
@@ -60,12 +63,23 @@ class _Program:
     def at_least(self, terms: dict[int, float], right: float) -> None:
         """Sum of terms >= right, by a margin if possible."""
         margin = self.program.add_columns([1.0], [0.0], [_MARGIN])
+        self.margins.append(margin)
         terms = terms | {margin: -1.0}
         self.program.add_rows([right], [np.inf], [list(terms)], [list(terms.values())])
 
     def at_most(self, terms: dict[int, float], right: float) -> None:
         """Sum of terms <= right, by a margin if possible."""
         self.at_least({column: -value for column, value in terms.items()}, -right)
+
+    def solve(self) -> Floats:
+        """First as many margins as possible, then the smallest duals that keep them; (columns,) [1e-6 $]."""
+        best = self.program.solve().point
+        kept = best[self.margins] * (1.0 - 1e-6)
+        nothing = np.zeros(len(kept))
+        self.program.change_columns(self.margins, nothing, kept, np.full(len(kept), _MARGIN))
+        count = len(self.duals)
+        self.program.change_columns(self.duals, np.full(count, -1.0), np.zeros(count), np.full(count, self.dual_max))
+        return self.program.solve().point
 
 
 def strict_duals(
@@ -102,7 +116,7 @@ def strict_duals(
                 program.equal(mine, rho * _MICRO)
             elif mine:
                 program.at_most(mine, rho * _MICRO)
-    point = program.program.solve().point / _MICRO
+    point = program.solve() / _MICRO
     rows = tuple(
         (KINDS[k], int(t), int(support[m]), float(point[column]))
         for (k, t, m), column in columns.items()

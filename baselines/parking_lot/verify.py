@@ -284,6 +284,7 @@ def _hindsight(data: Data, lot: Instance) -> Report:
     _expect(np.isfinite(lam).all(), "multiplier", "not finite", "finite numbers")
     mean = float(bound(lot, true_market(lot, scenario), reachable(lot, scenario), None, lam).mean())
     _near("mean_bound_usd", data["mean_bound_usd"], mean)
+    _expect(data["mean_bound_usd"] >= mean - 1e-9, "mean_bound_usd", data["mean_bound_usd"], f"at least {mean!r}")
     claim = f"no policy of V2G/ParkingLot-v0 earns more than {mean:.4f} $ on average over these {len(lam)} days"
     return Report("hindsight bound", (claim,), {"mean_bound_usd": mean})
 

@@ -455,7 +455,7 @@ def test_plan_is_met_exactly_through_float32_actions(gate, bays):
 
 @pytest.mark.parametrize("gate", [0, 1])
 def test_action_for_fixes_the_wanted_energy(gate):
-    model = Model(Instance(gate_closure_steps=gate))
+    model = Model(Instance(gate_closure_steps=gate, grid_limit_kw=5000.0))
     scenario = sample(model.instance, model.law, 50, 3)
     rng = np.random.default_rng(2)
     ratio = gate_ratio(model.instance) if gate else np.ones(13)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from baselines.parking_lot.reference import solve_reference
+from baselines.parking_lot.samples import openable
 from baselines.parking_lot.storage import Market, bound, plan_money, solve_paths, tie_break
 from v2g_env.core.validate import InvalidInputError
 from v2g_env.parking_lot.instance import Instance
@@ -160,7 +161,7 @@ def test_value_and_plan_equal_the_full_program(seed):
     rng = np.random.default_rng(seed)
     lot = random_lot(rng)
     market, capacity, power = random_case(rng, lot)
-    answer = solve_paths(lot, market, capacity, power)
+    answer = solve_paths(lot, market, openable(lot, capacity), power)
     full = solve_reference(lot, market, Capacity(capacity, power))
     assert answer.value_usd[0] == pytest.approx(full.value_usd, abs=1e-6)
     assert np.allclose(answer.stored_kwh[0], full.stored_kwh, atol=1e-5)
@@ -183,7 +184,7 @@ def test_a_day_of_quarter_hours_equals_the_full_program(seed):
     rng = np.random.default_rng(seed)
     lot = random_lot(rng, 96, 0.25, grid_limit_kw=600.0, efficiency=0.95)
     market, capacity, power = random_case(rng, lot)
-    answer = solve_paths(lot, market, capacity, power)
+    answer = solve_paths(lot, market, openable(lot, capacity), power)
     full = solve_reference(lot, market, Capacity(capacity, power))
     assert answer.value_usd[0] == pytest.approx(full.value_usd, abs=1e-6)
     assert np.allclose(answer.stored_kwh[0], full.stored_kwh, atol=1e-5)
