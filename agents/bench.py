@@ -12,7 +12,7 @@ import numpy as np
 __all__ = ["PARTS", "run_bench"]
 
 
-def _best(call: Callable[[], Any], repeats: int = 5) -> float:
+def _best(call: Callable[[], Any], repeats: int = 40) -> float:
     """Shortest of some wall times [s]; one call before to compile."""
     call()
     times = []
@@ -40,12 +40,12 @@ def _env() -> Iterator[str]:
         bays = env.unwrapped.lot_model.instance.bays  # type: ignore[attr-defined]
 
         def episodes(env: Any = env, action: Any = action, horizon: int = horizon) -> None:
-            for _ in range(100):
+            for _ in range(20):
                 env.reset()
                 for _ in range(horizon):
                     env.step(action)
 
-        single = 100 * horizon / _best(episodes)
+        single = 20 * horizon / _best(episodes)
         yield f"{entry.id}: one environment {single:,.0f} steps/s, resets included"
         for count in (256, 1024):
             envs = gymnasium.make_vec(

@@ -40,6 +40,9 @@ class BatchModel(Protocol):
     def step(self, scenario: Any, state: Any, action: Floats) -> tuple[Any, Floats, Floats]:
         """Next state, money (n, terms) and facts (n, facts)."""
 
+    def advance(self, scenario: Any, state: Any, action: Floats) -> tuple[Any, Floats, Floats, NDArray[np.float32]]:
+        """``step``, and the observation of the state it leads to."""
+
     def observe(self, scenario: Any, state: Any) -> NDArray[np.float32]:
         """Observations (n, d)."""
 
@@ -105,7 +108,7 @@ class ModelEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         """One step; info has "violation", "reward_terms" (named money terms [$]) and the model's facts."""
         require(self._elapsed < self.horizon, "step", self._elapsed, "a call of reset() first: the episode is over")
         values = check_action(action, (self.model.action_size,))
-        self._state, money, facts = self.model.step(self._scenario, self._state, values[None, :])
+        self._state, money, facts, observation = self.model.advance(self._scenario, self._state, values[None, :])
         self._money = money
         self._elapsed += 1
         row = facts[0].tolist()
@@ -115,8 +118,7 @@ class ModelEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         info["reward_terms"] = dict(zip(self.terms, terms, strict=True))
         if self.render_mode == "human":
             self.render()
-        observation = self.model.observe(self._scenario, self._state)[0]
-        return observation, sum(terms), self._elapsed == self.horizon, False, info
+        return observation[0], sum(terms), self._elapsed == self.horizon, False, info
 
     def get_state(self) -> dict[str, Any]:
         """Everything needed to continue from here, the random generator's state included."""
@@ -223,22 +225,25 @@ class ModelVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDArray
         if self.mode == AutoresetMode.DISABLED:
             require(not self._over.any(), "step", "a finished episode", "a call of reset() with its reset_mask first")
         fresh = self._over.copy()  # finished one step ago (NEXT_STEP): this step only resets them
-        self._state, money, facts = self.model.step(self._scenario, self._state, values)
+        self._state, money, facts, observation = self.model.advance(self._scenario, self._state, values)
         reward = money.sum(axis=1)
         self._elapsed += 1
         done = (self._elapsed >= self.horizon) & ~fresh
         info: dict[str, Any] = {name: facts[:, k] for k, name in enumerate(self.facts)}
         info["violation"] = (facts[:, 0] > self.tolerance) & ~fresh
         info["reward_terms"] = {name: money[:, k] for k, name in enumerate(self.terms)}
+        restarted = fresh
         if fresh.any():
             reward[fresh] = 0.0
             self._restart(fresh)
         self._over |= done
         if done.any() and self.mode == AutoresetMode.SAME_STEP:
-            info["final_obs"] = self.model.observe(self._scenario, self._state)
+            info["final_obs"] = observation
             info["_final_obs"] = done.copy()
             self._restart(done)
-        observation = self.model.observe(self._scenario, self._state)
+            restarted = done
+        if restarted.any():
+            observation = self.model.observe(self._scenario, self._state)
         return observation, reward, done, np.zeros(self.num_envs, bool), info
 
 

@@ -73,15 +73,18 @@ def assemble(
         q, q_end = offset[second[i]], offset[second[i] + 1]
         if mix == 0.0:
             q = q_end
+        chosen, caps, limits = uniforms[i, 2:], uniforms[i, 2 + slots :], uniforms[i, 2 + 2 * slots :]
+        day_power, day_capacity, day_full = power[i], capacity[i], full[i]
         slot, k = 0, 0
         while p < p_end or q < q_end:
             if q >= q_end or (p < p_end and arrival_h[p] <= arrival_h[q]):
-                j, keep = p, uniforms[i, slot] >= drop
+                j, keep = p, chosen[slot] >= drop
                 p += 1
             else:
-                j, keep = q, uniforms[i, slot] < mix
+                j, keep = q, chosen[slot] < mix
                 q += 1
-            u_cap, u_limit = uniforms[i, slots + slot], uniforms[i, 2 * slots + slot]
+            u_cap = caps[slot]
+            u_limit = limits[slot] if spread > 0.0 else 0.5
             slot += 1
             if not keep:
                 continue
@@ -107,16 +110,23 @@ def assemble(
             arrive[i, k], depart[i, k], bay[i, k] = a, d, place
             # a driver who states nothing is taken to stay to the end
             stated[i, k] = steps if np.isnan(stated_h[j]) else (stated_h[j] + arrival_shift[i] - open_h) / step_h
-            cap[i, k] = low_kwh + (high_kwh - low_kwh) * u_cap
-            limit[i, k] = kw
-            quota[i, k] = min(cap[i, k], efficiency * kw * step_h)
-            key[k] = -stated[i, k] + by_laxity * quota[i, k] * efficiency / (kw * step_h)
-            for t in range(a, d):
-                power[i, t] += kw
-                if t <= d - 2:
-                    capacity[i, t] += quota[i, k]
-                    full[i, t] += cap[i, k]
+            room = low_kwh + (high_kwh - low_kwh) * u_cap
+            movable = min(room, efficiency * kw * step_h)
+            cap[i, k], limit[i, k], quota[i, k] = room, kw, movable
+            key[k] = -stated[i, k] + by_laxity * movable * efficiency / (kw * step_h)
+            for t in range(a, d - 1):
+                day_power[t] += kw
+                day_capacity[t] += movable
+                day_full[t] += room
+            day_power[d - 1] += kw
             k += 1
         count[i] = k
-        order[i, :k] = np.argsort(key[:k])
+        ranks = order[i]
+        for m in range(k):  # insertion sort: short, nearly sorted lists, and ties keep the order of arrival
+            place = m
+            mine = key[m]
+            while place > 0 and key[ranks[place - 1]] > mine:
+                ranks[place] = ranks[place - 1]
+                place -= 1
+            ranks[place] = m
     return count, arrive, depart, stated, quota, cap, limit, bay, order, capacity, full, power, turned_away

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from v2g_env.core.market import merit_order
 
-__all__ = ["Constants", "State", "observe_kernel", "step_kernel"]
+__all__ = ["Constants", "State", "advance_kernel", "observe_kernel", "step_kernel"]
 
 Floats = NDArray[np.float64]
+
+_SUMS = {"reassoc", "nsz"}  # sums over cars may be taken in any order, so that they use vector units
 
 
 class Constants(NamedTuple):
@@ -60,51 +62,53 @@ class State(NamedTuple):
     wish_kwh: Floats
 
 
-@njit(cache=True)
+@njit(cache=True, fastmath=_SUMS)
 def _dispatch(i, t, c, s, bay_kwh, wish_kwh, closed, target):
     """Move row i's energy in step t, writing bay_kwh; returns moved up, moved down, lost, stored; target is scratch."""
     up, down, lost, stored = 0.0, 0.0, 0.0, 0.0
-    for k in range(s.sessions[i]):
-        b = bay_kwh[i, k]
-        target[k] = 0.0
-        if s.depart[i, k] >= t + 2:
-            if s.arrive[i, k] > t:
-                continue
-            if c.fill == 0:
-                target[k] = b
-            elif c.fill == 2 and s.capacity_kwh[i, t] > 0.0:
-                target[k] = s.quota_kwh[i, k] * min(1.0, closed / s.capacity_kwh[i, t])
-            elif c.fill == 3:
-                target[k] = wish_kwh[i, k]
-            stored += target[k]
-        elif b > 0.0:  # announced: out with it
-            out = min(b, s.charger_kw[i, k] * c.step_h / c.eta)
-            down += out
-            lost += b - out
+    sessions = s.sessions[i]
+    arrive, depart, quota, limit = s.arrive[i], s.depart[i], s.quota_kwh[i], s.charger_kw[i]
+    held = bay_kwh[i]
+    share = min(1.0, closed / s.capacity_kwh[i, t]) if s.capacity_kwh[i, t] > 0.0 else 0.0
+    # choices instead of jumps: which cars are there is a coin toss to the processor
+    for k in range(sessions):
+        here = (arrive[k] <= t) & (depart[k] >= t + 2)
+        stays = held[k] if here else 0.0
+        gone = held[k] - stays  # announced: out with it
+        out = min(gone, limit[k] * c.step_h / c.eta)
+        down += out
+        lost += gone - out
+        if c.fill == 1:
+            stays = 0.0
+        elif c.fill == 2:
+            stays = quota[k] * share if here else 0.0
+        elif c.fill == 3:
+            stays = wish_kwh[i, k] if here else 0.0
+        target[k] = stays
+        stored += stays
     gap = closed - stored
-    for m in range(s.sessions[i]):
+    for m in range(sessions):
         if abs(gap) <= 1e-12:  # within rounding of a full lot there is no gap to close
             break
-        k = s.order[i, m] if gap > 0.0 else s.order[i, s.sessions[i] - 1 - m]
-        if s.arrive[i, k] > t or s.depart[i, k] < t + 2:
+        k = s.order[i, m] if gap > 0.0 else s.order[i, sessions - 1 - m]
+        if arrive[k] > t or depart[k] < t + 2:
             continue
         if gap > 0.0:
-            top = min(s.quota_kwh[i, k], bay_kwh[i, k] + c.eta * s.charger_kw[i, k] * c.step_h)
+            top = min(quota[k], held[k] + c.eta * limit[k] * c.step_h)
             move = min(gap, max(top - target[k], 0.0))
         else:
-            low = max(0.0, bay_kwh[i, k] - s.charger_kw[i, k] * c.step_h / c.eta)
+            low = max(0.0, held[k] - limit[k] * c.step_h / c.eta)
             move = -min(-gap, max(target[k] - low, 0.0))
         target[k] += move
         gap -= move
     stored = 0.0
-    for k in range(s.sessions[i]):
+    for k in range(sessions):
         after = target[k]
+        change = after - held[k] if depart[k] >= t + 2 else 0.0
         stored += after
-        if s.depart[i, k] >= t + 2:
-            change = after - bay_kwh[i, k]
-            up += max(change, 0.0)
-            down += max(-change, 0.0)
-        bay_kwh[i, k] = after
+        up += max(change, 0.0)
+        down += max(-change, 0.0)
+        held[k] = after
     return up, down, lost, stored
 
 
@@ -228,6 +232,50 @@ def step_kernel(c, s, state, action):
 
 
 @njit(cache=True)
+def advance_kernel(c, s, state, action, high, per_bay):
+    """step_kernel and observe_kernel in one call: handing over the arguments costs more than one row's physics."""
+    t, stored, closed, exchange, bays, wish, money, facts = step_kernel(c, s, state, action)
+    observation = observe_kernel(c, s, State(t, stored, closed, exchange, bays, wish), high, per_bay)
+    return t, stored, closed, exchange, bays, wish, money, facts, observation
+
+
+@njit(cache=True, fastmath=_SUMS)
+def _see_sessions(i, t, c, s, row, f):
+    """Capacity of the cars that leave, are new, have been there for long, and by stated hours left; writes row."""
+    arrive, depart, quota, stated = s.arrive[i], s.depart[i], s.quota_kwh[i], s.stated[i]
+    leaving, arrived, long, one, two, three, more = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    for k in range(s.sessions[i]):
+        here = (arrive[k] <= t) & (depart[k] > t)
+        mine = quota[k] if here else 0.0
+        stays = mine if depart[k] >= t + 2 else 0.0
+        left = (stated[k] - t) * c.step_h
+        leaving += mine - stays
+        arrived += stays if arrive[k] == t else 0.0
+        long += stays if (t - arrive[k]) * c.step_h >= 6.0 else 0.0
+        one += stays if left <= 1.0 else 0.0
+        two += stays if (left > 1.0) & (left <= 2.0) else 0.0
+        three += stays if (left > 2.0) & (left <= 3.0) else 0.0
+        more += stays if left > 3.0 else 0.0
+    energy = 1.0 / 200.0
+    row[f + 8], row[f + 9], row[f + 10] = leaving * energy, arrived * energy, long * energy
+    row[f + 11], row[f + 12], row[f + 13], row[f + 14] = one * energy, two * energy, three * energy, more * energy
+
+
+@njit(cache=True)
+def _see_bays(i, t, c, s, bay_kwh, row, g):
+    """Six numbers of every taken bay: present, cap, stored, parked, stated time left, announced; writes row."""
+    for k in range(s.sessions[i]):
+        if s.arrive[i, k] <= t and s.depart[i, k] > t:
+            h = g + 6 * s.bay[i, k]
+            row[h] = 1.0
+            row[h + 1] = s.cap_kwh[i, k] / 10.0
+            row[h + 2] = bay_kwh[i, k] / 10.0
+            row[h + 3] = (t - s.arrive[i, k]) * c.step_h / 10.0
+            row[h + 4] = max((s.stated[i, k] - t) * c.step_h, 0.0) / 10.0
+            row[h + 5] = 1.0 if s.depart[i, k] == t + 1 else 0.0
+
+
+@njit(cache=True)
 def observe_kernel(c, s, state, high, per_bay):
     """Observation of every row, float32, clipped to [0, high]; layout in model.observation_layout."""
     n = len(state.t)
@@ -252,29 +300,9 @@ def observe_kernel(c, s, state, high, per_bay):
         row[f + 6] = min(ahead / capacity, 1.0) if capacity > 0.0 else 0.0
         row[f + 7] = s.power_kw[i, t] / 200.0
         offer = t + c.gate
-        for k in range(s.sessions[i]):
-            if s.arrive[i, k] > t or s.depart[i, k] <= t:
-                continue
-            quota = s.quota_kwh[i, k] * energy
-            left = (s.stated[i, k] - t) * c.step_h
-            parked = (t - s.arrive[i, k]) * c.step_h
-            leaving = s.depart[i, k] == t + 1
-            if leaving:
-                row[f + 8] += quota
-            else:
-                if s.arrive[i, k] == t:
-                    row[f + 9] += quota
-                if parked >= 6.0:
-                    row[f + 10] += quota
-                row[f + 10 + min(max(int(np.ceil(left)), 1), 4)] += quota
-            if per_bay:
-                g = f + 22 + 6 * s.bay[i, k]
-                row[g] = 1.0
-                row[g + 1] = s.cap_kwh[i, k] / 10.0
-                row[g + 2] = state.bay_kwh[i, k] / 10.0
-                row[g + 3] = parked / 10.0
-                row[g + 4] = max(left, 0.0) / 10.0
-                row[g + 5] = 1.0 if leaving else 0.0
+        _see_sessions(i, t, c, s, row, f)
+        if per_bay:
+            _see_bays(i, t, c, s, state.bay_kwh, row, f + 22)
         row[f + 15] = s.surplus_kw[i, offer] / 200.0
         row[f + 16] = s.deficit_kw[i, offer] / 200.0
         row[f + 17] = s.pv_factor[i, offer]

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from v2g_env.core.validate import array, require
 from v2g_env.parking_lot.instance import DISPATCH_RULES, Instance
-from v2g_env.parking_lot.kernels import Constants, State, observe_kernel, step_kernel
+from v2g_env.parking_lot.kernels import Constants, State, advance_kernel, observe_kernel, step_kernel
 from v2g_env.parking_lot.scenario import Law, Scenario, check_days, draw_from, law, sample
 
 __all__ = ["FACTS", "REWARD_TERMS", "VIOLATION_TOLERANCE", "Model", "forecast_ratios", "gate_ratio"]
@@ -223,6 +223,13 @@ class Model:
         """
         result = step_kernel(self.constants, scenario, state, action)
         return State._make(result[:6]), result[6], result[7]
+
+    def advance(
+        self, scenario: Scenario, state: State, action: Floats
+    ) -> tuple[State, Floats, Floats, NDArray[np.float32]]:
+        """``step``, and ``observe`` of the state it leads to, in one compiled call."""
+        result = advance_kernel(self.constants, scenario, state, action, self.observation_high, self.per_bay)
+        return State._make(result[:6]), result[6], result[7], result[8]
 
     def observe(self, scenario: Scenario, state: State) -> NDArray[np.float32]:
         """Observation at the start of step t, a fresh (n, d) float32 array within [0, observation_high]."""

@@ -150,7 +150,8 @@ def _bandwidth(values: Floats, offset: NDArray[np.int64]) -> float:
 
 def noise_shape(instance: Instance, source: Law) -> tuple[int, int]:
     """Numbers of uniforms and of standard normals that one episode consumes."""
-    return 2 + 3 * source.slots, 2 + 2 * instance.steps
+    per_session = 3 if instance.charger_spread > 0.0 else 2
+    return 2 + per_session * source.slots, 2 + 2 * instance.steps
 
 
 def check_days(source: Law, days: Sequence[int] | None, rows: int) -> None:
@@ -177,9 +178,9 @@ def draw_from(
     width, normal_width = noise_shape(instance, source)
     uniforms = np.empty((len(generators), width))
     normals = np.empty((len(generators), normal_width))
-    for i, generator in enumerate(generators):
-        generator.random(out=uniforms[i])
-        generator.standard_normal(out=normals[i])
+    for generator, uniform, normal in zip(generators, uniforms, normals, strict=True):
+        generator.random(out=uniform)
+        generator.standard_normal(out=normal)
     return draw(instance, source, uniforms, normals, days)
 
 
@@ -226,7 +227,7 @@ def draw(
     sessions = assemble(
         first,
         second,
-        uniforms[:, 2:],
+        uniforms,
         normals[:, 0] * source.arrival_shift_h,
         normals[:, 1] * source.departure_shift_h,
         base.offset,
