@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from agents.bundle_files import BundleError
+from baselines.certificate import CertificateError
 from v2g_env.core.validate import InvalidInputError
 
 __all__ = ["main"]
@@ -58,7 +60,7 @@ def _solve(arguments: argparse.Namespace) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    from baselines.certificate import CertificateError, check, load
+    from baselines.certificate import check, load
 
     lot = None if arguments.instance is None else _instance(arguments.instance)
     refused = 0
@@ -220,7 +222,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parsed = _parser().parse_args(arguments)
     try:
         parsed.action(parsed)
-    except (InvalidInputError, FileNotFoundError, IsADirectoryError) as error:
+    except BrokenPipeError:  # the reader of the output has seen enough
+        raise SystemExit(0) from None
+    except (InvalidInputError, CertificateError, BundleError, OSError) as error:
         print(f"v2g: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:

@@ -84,10 +84,9 @@ class CompareConfig:
     @classmethod
     def from_file(cls, path: str | Path) -> CompareConfig:
         """Read a TOML file; unknown keys raise InvalidInputError."""
-        text = Path(path).read_text(encoding="utf-8")
         try:
-            values = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+            values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except ValueError as error:
             raise InvalidInputError(f"{path} = unreadable ({error}); allowed: TOML") from None
         names = [each.name for each in fields(cls)]
         for key in values:

@@ -1,0 +1,128 @@
+import csv
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from agents.compare import Contestant, evaluate, table_lines
+from agents.parking_lot import CompareConfig, agent_lines, paired, run
+from baselines.certificate import check, load
+from baselines.parking_lot.policies import DoNothing, PredictiveControl
+from v2g_env.core.validate import InvalidInputError
+from v2g_env.parking_lot.instance import Instance
+from v2g_env.parking_lot.model import REWARD_TERMS, VIOLATION_TOLERANCE
+
+TINY = CompareConfig(
+    n_samples=200,
+    train_days=50,
+    test_days=60,
+    redraws=2,
+    rho=(0.3,),
+    agents=("parking_lot_ppo",),
+    train_steps=(13_312,),
+)
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    out = tmp_path_factory.mktemp("compare")
+    return run(TINY, out), out
+
+
+def test_every_policy_meets_the_same_days_and_none_beats_the_bound(compared):
+    comparison, _ = compared
+    for test, results in zip(comparison.tests, comparison.results, strict=True):
+        assert [r.row.kind for r in results].count("agent") == 1
+        for result in results:
+            assert len(result.returns) == len(test.bound)
+            assert (test.bound >= result.returns - 1e-9).all()
+            assert result.row.gap_usd == pytest.approx(result.row.gap_usd)
+            assert sum(result.money.values()) == pytest.approx(result.returns.mean(), abs=1e-9)
+
+
+def test_every_certificate_holds_and_names_the_trained_bundle(compared):
+    comparison, out = compared
+    files = sorted((out / "certificates").glob("*.json"))
+    assert len(files) == 2 + 2 * (1 + len(comparison.results[0]))
+    for file in files:
+        assert check(load(file), Instance()).claims
+    agent = load(out / "certificates" / "policy-ppo-generated-days.json")
+    config = json.loads(next(out.glob("agents/*/bundle/config.json")).read_text())
+    assert agent["policy_sha256"] == config["sha256"]
+
+
+def test_the_table_file_says_what_the_results_say(compared):
+    comparison, out = compared
+    with (out / "compare.csv").open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    flat = [result for group in comparison.results for result in group]
+    assert [row["policy"] for row in rows] == [result.row.policy for result in flat]
+    for row, result in zip(rows, flat, strict=True):
+        assert (
+            float(row["mean_usd"])
+            == result.row.mean_usd
+            == pytest.approx(sum(float(row[f"{term}_usd"]) for term in REWARD_TERMS))
+            or result.row.days != result.row.independent
+        )
+
+
+def test_the_table_fits_a_terminal(compared):
+    comparison, _ = compared
+    for test, results in zip(comparison.tests, comparison.results, strict=True):
+        lines = table_lines(results, test.bound) + agent_lines(test, results)
+        assert max(map(len, lines)) <= 80
+        assert len(lines) == len(results) + 5
+
+
+def test_a_second_run_takes_the_agents_that_are_there_and_drops_stale_certificates(compared):
+    first, out = compared
+    stale = out / "certificates" / "policy-of-another-run.json"
+    stale.write_text("{}")
+    weights = next(out.glob("agents/*/bundle/policy.safetensors"))
+    before = weights.stat().st_mtime_ns
+    second = run(TINY, out)
+    assert weights.stat().st_mtime_ns == before
+    assert not stale.exists()
+    for one, two in zip(first.results, second.results, strict=True):
+        for a, b in zip(one, two, strict=True):
+            assert np.array_equal(a.returns, b.returns)
+
+
+def test_a_policy_above_the_proven_bound_stops_the_comparison(compared):
+    test = compared[0].tests[0]
+    wrong = dataclasses.replace(test, bound=test.bound - 1e3)
+    with pytest.raises(InvalidInputError, match="proven bound"):
+        evaluate(Contestant("idle", "baseline", DoNothing), wrong, VIOLATION_TOLERANCE, REWARD_TERMS)
+
+
+def test_a_policy_does_not_differ_from_itself(compared):
+    test = compared[0].tests[1]
+    control = Contestant("control", "baseline", PredictiveControl)
+    result = evaluate(control, test, VIOLATION_TOLERANCE, REWARD_TERMS)
+    assert paired(result, result, test) == (0.0, 0.0)
+
+
+def test_real_days_count_once_however_often_they_are_redrawn(compared):
+    row = compared[0].results[1][0].row
+    assert (row.days, row.independent, row.violation_days) == (96, 48, 48)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("bogus = 1", "bogus"),
+        ("n_samples = 0", "n_samples"),
+        ("rho = []", "rho"),
+        ("seeds = [1, 1, 2, 3, 4]", "seeds"),
+        ("beta = 2.0", "beta"),
+        ("[instance]\nbays = -1", "bays"),
+        ("n_samples = ", "unreadable"),
+        ('agents = ["parking_lot_ppo"]\ntrain_steps = []', "train_steps"),
+    ],
+)
+def test_a_bad_configuration_is_refused_by_name(tmp_path, text, named):
+    path = tmp_path / "c.toml"
+    path.write_text(text)
+    with pytest.raises(InvalidInputError, match=named):
+        CompareConfig.from_file(path)
