@@ -24,6 +24,26 @@ def net_offers(pv, load, pv_kw, load_kw):
 
 
 @njit(cache=True)
+def _free_bay(free_from, step):
+    """First bay that is empty at the step, -1 if there is none."""
+    for bay in range(len(free_from)):
+        if free_from[bay] <= step:
+            return bay
+    return -1
+
+
+@njit(cache=True)
+def _rank(key, count, ranks):
+    """Write the order of the first ``count`` keys; insertion sort for short lists, ties stay as they are."""
+    for m in range(count):
+        place, mine = m, key[m]
+        while place > 0 and key[ranks[place - 1]] > mine:
+            ranks[place] = ranks[place - 1]
+            place -= 1
+        ranks[place] = m
+
+
+@njit(cache=True)
 def assemble(
     first,
     second,
@@ -94,11 +114,7 @@ def assemble(
             d = min(steps, int(np.floor((departure_h[j] + departure_shift[i] - open_h) / step_h + 1e-9)))
             if d <= a:
                 continue
-            place = -1
-            for b in range(bays):
-                if free_from[b] <= a:
-                    place = b
-                    break
+            place = _free_bay(free_from, a)
             if place < 0:
                 turned_away[i] += 1
                 continue
@@ -121,12 +137,5 @@ def assemble(
             day_power[d - 1] += kw
             k += 1
         count[i] = k
-        ranks = order[i]
-        for m in range(k):  # insertion sort: short, nearly sorted lists, and ties keep the order of arrival
-            place = m
-            mine = key[m]
-            while place > 0 and key[ranks[place - 1]] > mine:
-                ranks[place] = ranks[place - 1]
-                place -= 1
-            ranks[place] = m
+        _rank(key, k, order[i])
     return count, arrive, depart, stated, quota, cap, limit, bay, order, capacity, full, power, turned_away
