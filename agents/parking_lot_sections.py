@@ -174,13 +174,13 @@ class Study:
             axes.semilogx(x, [row["planned_usd"] for row in rows], "o--", label="planned [$/day]")
             axes.semilogx(x, [row["earned_usd"] for row in rows], "o-", label="earned [$/day]")
             axes.set(xlabel="price of violation rho [$]", ylabel="profit [$/day]")
-            axes.legend(loc="upper left")
+            axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2)
             right = axes.twinx()
             low, high = [row["smoothed_low"] for row in rows], [row["smoothed_eps"] for row in rows]
             right.fill_between(x, low, high, alpha=0.25, color="tab:red", label="two-sided bound")
             right.semilogx(x, [row["smoothed_observed"] for row in rows], "r.-", label="observed risk")
             right.set(ylabel="violation probability (law without ties)")
-            right.legend(loc="upper right")
+            right.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2)
 
         text = (
             "Relaxed programs, N = 5000; all prices share the confidence. The generator's capacities are sums of "
@@ -265,7 +265,7 @@ class Study:
                 )
             axes.set_xticks(x, [row["law"] for row in rows], rotation=30, ha="right")
             axes.set(ylabel="violation probability")
-            axes.legend(fontsize="small", ncols=3)
+            axes.legend(fontsize="small", ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
 
         text = (
             "Robust plans from generated days, inflated by R, carried to other laws. mu is the empirical first "

@@ -142,9 +142,9 @@ def _solve(instance: Instance, market: Market, sample: Capacity, rho: float) -> 
     program = _Program(instance, market, sample, rho)
     # no kWh is worth more than the dearest price over the losses: so many scenarios may fall short, roughly
     dearest = instance.buy.max() / instance.efficiency
-    worth = dearest * instance.energy_scale_kwh / rho
-    if worth < len(sample.energy_kwh):
-        rank = int(worth)
+    worth = dearest * instance.energy_scale_kwh
+    if worth < rho * len(sample.energy_kwh):
+        rank = int(worth / rho)
         guess = np.partition(sample.energy_kwh, rank, axis=0)[rank]
         plan = solve_paths(instance, market, openable(instance, guess[None])).stored_kwh[0]
         scenarios, steps = np.nonzero(sample.energy_kwh[:, :-1] < plan[None, :-1])
