@@ -148,3 +148,22 @@ def test_recorded_actions_of_other_episodes_are_refused():
     scenario = sample(model.instance, model.law, 3, 1)
     with pytest.raises(InvalidInputError, match="action"):
         rollout(model, scenario, Recorded(np.zeros((2, 13, 1), np.float32)))
+
+
+def test_a_vector_environment_continues_from_a_saved_state_with_the_same_draws():
+    import gymnasium
+
+
+    envs = gymnasium.make_vec("V2G/ParkingLot-v0", num_envs=3, vectorization_mode="vector_entry_point")
+    envs.reset(seed=4)
+    rng = np.random.default_rng(0)
+    actions = rng.uniform(-1, 1, (30, 3, 1)).astype(np.float32)
+    for action in actions[:5]:
+        envs.step(action)
+    saved = envs.get_state()
+    first = [envs.step(action)[:3] for action in actions[5:]]
+    envs.set_state(saved)
+    second = [envs.step(action)[:3] for action in actions[5:]]
+    for one, two in zip(first, second, strict=True):
+        for a, b in zip(one, two, strict=True):
+            assert np.array_equal(a, b)

@@ -246,6 +246,24 @@ class ModelVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDArray
             observation = self.model.observe(self._scenario, self._state)
         return observation, reward, done, np.zeros(self.num_envs, bool), info
 
+    def get_state(self) -> dict[str, Any]:
+        """Everything needed to continue from here, all random generators' states included."""
+        return {
+            "scenario": self._scenario,
+            "state": self._state,
+            "elapsed": self._elapsed.copy(),
+            "over": self._over.copy(),
+            "rng": [copy.deepcopy(one.bit_generator.state) for one in self._generators],
+        }
+
+    def set_state(self, saved: dict[str, Any]) -> NDArray[np.float32]:
+        """Go back to a state from ``get_state`` of this environment and return its observations."""
+        self._scenario, self._state = saved["scenario"], saved["state"]
+        self._elapsed, self._over = saved["elapsed"].copy(), saved["over"].copy()
+        for one, state in zip(self._generators, saved["rng"], strict=True):
+            one.bit_generator.state = copy.deepcopy(state)
+        return np.asarray(self.model.observe(self._scenario, self._state))
+
 
 def _option_days(options: dict[str, Any] | None) -> Any:
     for key in options or {}:

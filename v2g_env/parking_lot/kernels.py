@@ -24,12 +24,10 @@ class Constants(NamedTuple):
     """Numbers of an instance in the form that the loops want."""
 
     steps: int
-    bays: int
     gate: int
     fill: int  # 0 keep and move in one direction, 1 refill in order, 2 proportional, 3 as the agent asked per bay
     eta: float
     step_h: float
-    open_h: float
     charger_kw: float
     grid_kw: float
     imbalance: float

@@ -130,12 +130,10 @@ class Model:
         require(instance.dispatch in DISPATCH_RULES, "dispatch", instance.dispatch, ", ".join(DISPATCH_RULES))
         self.constants = Constants(
             steps=steps,
-            bays=instance.bays,
             gate=instance.gate_closure_steps,
             fill=3 if per_bay else _FILL[instance.dispatch],
             eta=instance.efficiency,
             step_h=instance.step_h,
-            open_h=instance.open_h,
             charger_kw=instance.charger_kw,
             grid_kw=instance.grid_limit_kw,
             imbalance=instance.imbalance_usd_per_kwh,
