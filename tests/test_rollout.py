@@ -153,7 +153,6 @@ def test_recorded_actions_of_other_episodes_are_refused():
 def test_a_vector_environment_continues_from_a_saved_state_with_the_same_draws():
     import gymnasium
 
-
     envs = gymnasium.make_vec("V2G/ParkingLot-v0", num_envs=3, vectorization_mode="vector_entry_point")
     envs.reset(seed=4)
     rng = np.random.default_rng(0)
