@@ -14,7 +14,8 @@ from v2g_env.parking_lot.model import Model
 pytest.importorskip("pygame")
 
 from v2g_env.parking_lot import render
-from v2g_env.parking_lot.render import HEIGHT, WIDTH, Window, frame
+from v2g_env.parking_lot.render import HEIGHT, WIDTH, frame
+from v2g_env.render import Window, ceiling
 
 AMBER, BLUE = (230, 159, 0), (0, 114, 178)
 LOT = (slice(105, 460), slice(20, 450))
@@ -82,7 +83,7 @@ def test_cells_fit_into_the_lot():
 
 def test_ceiling_is_round_and_not_below():
     for value in (0.0, 0.15, 0.45, 1.0, 9.5, 123.5, 494.0, 999.9999, 1000.0, 1e7):
-        top = render._ceiling(value)
+        top = ceiling(value)
         assert value <= top <= max(2.0 * value, 1.0)
 
 
@@ -226,7 +227,7 @@ def test_window_shows_the_image_and_survives_closing(midday):
     import pygame
 
     image = frame(*midday)
-    window = Window(WIDTH, HEIGHT)
+    window = Window(WIDTH, HEIGHT, "parking lot")
     window.show(image, 500)
     shown = pygame.surfarray.array3d(pygame.display.get_surface()).transpose(1, 0, 2)
     np.testing.assert_array_equal(shown, image)
@@ -235,7 +236,7 @@ def test_window_shows_the_image_and_survives_closing(midday):
     window.show(image, 500)
     window.close()
     assert not pygame.display.get_init()
-    again = Window(WIDTH, HEIGHT)
+    again = Window(WIDTH, HEIGHT, "parking lot")
     window.show(image, 500)
     again.show(image, 500)
     again.close()

@@ -73,7 +73,7 @@ def decode(data: bytes, name: str) -> str:
         text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8-sig")
     except _BROKEN_FILE as error:
         raise InvalidInputError(f"file = {name!r} ({error}); allowed: complete UTF-8 text, plain or gzip") from error
-    require(text.strip() != "", f"content of {name}", text, "at least one session")
+    require(text.strip() != "", f"content of {name}", text, "some text")
     return text
 
 

@@ -35,6 +35,7 @@ __all__ = [
     "load_shipped",
     "provenance",
     "select_days",
+    "verified",
     "weekdays",
 ]
 
@@ -153,24 +154,28 @@ def provenance() -> tuple[dict[str, Any], ...]:
     return tuple(json.loads(resources.files("v2g_env.data").joinpath("provenance.json").read_text("utf-8")))
 
 
+def verified(entry: Mapping[str, Any]) -> bytes:
+    """Return the bytes of a shipped file, given its entry of ``provenance``.
+
+    Raises:
+        InvalidInputError: the file differs from its checksum.
+    """
+    path = entry["path"]
+    data = resources.files("v2g_env.data").joinpath(path).read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    require(digest == entry["sha256"], f"sha256 of {path}", digest, entry["sha256"])
+    return data
+
+
 @lru_cache(maxsize=2)
 def _shipped(site: str) -> pd.DataFrame:
     """Read all windows of one site; callers take copies."""
     rows: list[dict[str, Any]] = []
     for entry in provenance():
         if entry["path"].startswith(f"acn/{site}_"):
-            header, lines = csv_lines(decode(_verified(entry), entry["path"]), entry["path"])
+            header, lines = csv_lines(decode(verified(entry), entry["path"]), entry["path"])
             rows += _pick(header, lines, _SHIPPED_FIELDS, entry["path"], {"site": site, "timezone": _ACN_ZONE})
     return build(rows, Source(f"acn/{site}", _SHIPPED_FIELDS, iso_time), repair=False)
-
-
-def _verified(entry: Mapping[str, Any]) -> bytes:
-    """Read a shipped file and compare it with its checksum."""
-    path = entry["path"]
-    data = resources.files("v2g_env.data").joinpath(path).read_bytes()
-    digest = hashlib.sha256(data).hexdigest()
-    require(digest == entry["sha256"], f"sha256 of {path}", digest, entry["sha256"])
-    return data
 
 
 def _pick(

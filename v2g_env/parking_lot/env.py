@@ -105,14 +105,15 @@ class ParkingLotEnv(ModelEnv):
         """Draw the lot: bays with the energy stored in each car, prices, offers; an (H, W, 3) array or a window."""
         if self.render_mode is None:
             return None
-        from v2g_env.parking_lot.render import Window, frame
+        from v2g_env.parking_lot.render import frame
+        from v2g_env.render import Window
 
         require(self._scenario is not None, "render", "before reset", "a call of reset() first")
         image = frame(self.lot_model, self._scenario, self._state, self._money)
         if self.render_mode == "rgb_array":
             return image
         if self._window is None:
-            self._window = Window(image.shape[1], image.shape[0])
+            self._window = Window(image.shape[1], image.shape[0], "parking lot")
         self._window.show(image, self.metadata["render_fps"])
         return None
 

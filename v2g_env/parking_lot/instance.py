@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import tomllib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from v2g_env.core.validate import InvalidInputError, array, number, require
+from v2g_env.core.validate import array, number, require
+from v2g_env.record import Record
 
 __all__ = ["DISPATCH_RULES", "Instance"]
 
@@ -24,7 +19,7 @@ _DEFAULT_TARIFF = (0.25,) * 9 + (0.15,) * 6 + (0.45,) * 6 + (0.25,) * 3
 
 
 @dataclass(frozen=True)
-class Instance:
+class Instance(Record):
     """One parking lot, its tariff and its community. All values are checked once, at construction.
 
     Charging is positive everywhere. Times of day are local clock hours; steps count from ``open_h``.
@@ -114,11 +109,7 @@ class Instance:
         require(self.dispatch in DISPATCH_RULES, "dispatch", self.dispatch, f"one of {', '.join(DISPATCH_RULES)}")
         require(isinstance(self.own_charging, bool), "own_charging", self.own_charging, "true or false")
         self._check_money()
-        for field in fields(self):  # 10 and 10.0 are the same lot, so they must have the same hash
-            if field.type == "float":
-                object.__setattr__(self, field.name, float(getattr(self, field.name)) + 0.0)
-            elif field.type == "int":
-                object.__setattr__(self, field.name, int(getattr(self, field.name)))
+        self.settle_numbers()
 
     def _check_money(self) -> None:
         prices = array("buy_usd_per_kwh", self.buy_usd_per_kwh, (24,), 0.0, 1e4)
@@ -154,48 +145,3 @@ class Instance:
     def energy_scale_kwh(self) -> float:
         """Energy that one charger moves in one step; the unit of the scaled violation f [kWh]."""
         return self.charger_kw * self.step_h
-
-    @cached_property
-    def hash(self) -> str:
-        """SHA-256 over the canonical JSON of all fields."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()
-
-    def replace(self, **changes: Any) -> Instance:
-        """Return a copy with some fields changed; unknown names raise InvalidInputError."""
-        _known(changes)
-        return replace(self, **changes)
-
-    def to_json(self) -> str:
-        """Canonical JSON: sorted keys, shortest float representation."""
-        return json.dumps(asdict(self), sort_keys=True, allow_nan=False)
-
-    def to_dict(self) -> dict[str, Any]:
-        """All fields as plain JSON data."""
-        return dict(json.loads(self.to_json()))
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Instance:
-        """Build from a mapping; unknown keys and wrong types raise InvalidInputError."""
-        _known(values)
-        values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-        return cls(**values)
-
-    @classmethod
-    def from_file(cls, path: str | Path) -> Instance:
-        """Read a .toml or .json file holding (some of) the fields; the others keep their defaults."""
-        path = Path(path)
-        content = path.read_bytes()
-        require(content.strip() != b"", str(path), "an empty file", "TOML or JSON with fields of Instance")
-        try:
-            text = content.decode("utf-8")
-            values = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise InvalidInputError(f"{path} = unreadable ({error}); allowed: TOML or JSON") from None
-        require(isinstance(values, dict), str(path), type(values).__name__, "a table of fields")
-        return cls.from_dict(values)
-
-
-def _known(values: Mapping[str, Any]) -> None:
-    names = [field.name for field in fields(Instance)]
-    for key in values:
-        require(key in names, "field of the instance", key, ", ".join(names))

@@ -1,0 +1,1 @@
+"""Certified answers to the Stackelberg game: exact branch and bound, conic reference, policies."""
