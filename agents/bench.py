@@ -37,7 +37,8 @@ def _env() -> Iterator[str]:
         while not env.step(action)[2]:
             horizon += 1
         horizon += 1
-        bays = env.unwrapped.lot_model.instance.bays  # type: ignore[attr-defined]
+        fleet = env.unwrapped.model.instance  # type: ignore[attr-defined]
+        size, unit = (fleet.bays, "bay") if entry.problem == "parking_lot" else (fleet.drivers, "driver")
 
         def episodes(env: Any = env, action: Any = action, horizon: int = horizon) -> None:
             for _ in range(20):
@@ -63,7 +64,7 @@ def _env() -> Iterator[str]:
 
             rate = 4 * horizon * count / _best(days)
             yield (
-                f"{entry.id}: {count} environments {rate:,.0f} steps/s = {rate * bays / 1e6:.1f} M bay-updates/s, "
+                f"{entry.id}: {count} environments {rate:,.0f} steps/s = {rate * size / 1e6:.1f} M {unit}-updates/s, "
                 f"resets included; {rate / single:.1f} times one environment"
             )
 

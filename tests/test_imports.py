@@ -57,8 +57,27 @@ FORBIDDEN = {
     ),
     "v2g_env/data/*": ("v2g_env.shells", "v2g_env.rollout", "v2g_env.metrics", "gymnasium"),
 }
-# a problem's files, each of which may import only those before it
-LADDER = ("instance", "assembly", "scenario", "kernels", "model", "render", "env")
+# a problem's files, all of them, each of which may import only those before it
+LADDERS = {
+    "parking_lot": ("instance", "assembly", "scenario", "kernels", "model", "render", "env"),
+    "stackelberg": (
+        "network",
+        "game",
+        "bids",
+        "follower",
+        "deviations",
+        "signal",
+        "calibration",
+        "diary",
+        "population",
+        "instance",
+        "scenario",
+        "kernels",
+        "model",
+        "render",
+        "env",
+    ),
+}
 
 
 def modules_of(path):
@@ -109,11 +128,15 @@ def _between_rooms(package, rest, module, rooms):
         yield "what is shared by all problems knows none of them"
     if package == "v2g_env" and room == "data" and any(inside(module, f"v2g_env.{r}") for r in rooms):
         yield "data knows no problem"
-    name = rest.split("/")[-1].removesuffix(".py")
-    if package == "v2g_env" and room in rooms and name in LADDER:
-        for later in LADDER[LADDER.index(name) + 1 :]:
-            if inside(module, f"v2g_env.{room}.{later}"):
-                yield f"{name} comes before {later}"
+    if package == "v2g_env" and room in rooms:
+        yield from _down_the_ladder(room, rest.split("/")[-1].removesuffix(".py"), module)
+
+
+def _down_the_ladder(room, name, module):
+    ladder = LADDERS.get(room, ())
+    for later in ladder[ladder.index(name) + 1 :] if name in ladder else ():
+        if inside(module, f"v2g_env.{room}.{later}"):
+            yield f"{name} comes before {later}"
 
 
 def broken_rules(root):
@@ -129,6 +152,14 @@ def broken_rules(root):
 
 def test_imports_go_one_way():
     assert broken_rules(ROOT) == []
+
+
+def test_every_file_of_a_problem_has_its_place_on_the_ladder():
+    files = {
+        room: {p.stem for p in (ROOT / "v2g_env" / room).glob("*.py") if p.stem != "__init__"}
+        for room in problems(ROOT)
+    }
+    assert files == {room: set(ladder) for room, ladder in LADDERS.items()}
 
 
 @pytest.mark.parametrize(
@@ -148,6 +179,11 @@ def test_imports_go_one_way():
         ("v2g_env/parking_lot/model.py", "from v2g_env.parking_lot.env import ParkingLotEnv"),
         ("v2g_env/parking_lot/instance.py", "from v2g_env.parking_lot import scenario"),
         ("v2g_env/parking_lot/env.py", "import pygame"),
+        ("v2g_env/render.py", "from v2g_env.stackelberg.model import Model"),
+        ("v2g_env/record.py", "from v2g_env.parking_lot.instance import Instance"),
+        ("v2g_env/stackelberg/game.py", "from v2g_env.stackelberg.follower import respond"),
+        ("v2g_env/stackelberg/instance.py", "from v2g_env.stackelberg.scenario import sample"),
+        ("v2g_env/stackelberg/kernels.py", "def f():\n    from v2g_env.stackelberg import model"),
         ("v2g_env/parking_lot/env.py", "from v2g_env.stackelberg.instance import Instance"),
         ("v2g_env/data/splits.py", "from v2g_env.parking_lot.instance import Instance"),
         ("baselines/risk.py", "from agents import config"),
@@ -183,7 +219,8 @@ def test_importing_the_package_loads_no_slow_library(tmp_path):
     loaded = run(code, tmp_path)
     assert "gymnasium" in loaded
     assert [name for name in SLOW if name in loaded] == []
-    assert [name for name in loaded if name.startswith("v2g_env.parking_lot")] == []
+    rooms = tuple(f"v2g_env.{room}" for room in problems(ROOT))
+    assert [name for name in loaded if name.startswith(rooms)] == []
 
 
 def test_agents_and_baselines_are_the_ones_next_to_the_package(tmp_path):

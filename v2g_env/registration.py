@@ -31,6 +31,12 @@ ENVIRONMENTS = (
         "v2g_env.parking_lot.env:ParkingLotBaysEnv",
         "v2g_env.parking_lot.env:ParkingLotBaysVectorEnv",
     ),
+    Entry(
+        "V2G/Stackelberg-v0",
+        "stackelberg",
+        "v2g_env.stackelberg.env:StackelbergEnv",
+        "v2g_env.stackelberg.env:StackelbergVectorEnv",
+    ),
 )
 
 

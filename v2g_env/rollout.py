@@ -22,8 +22,8 @@ class Episodes(NamedTuple):
 
     Attributes:
         money: (n, terms) sum of every reward term [$].
-        excess: (n,) largest scaled violation f of the episode.
-        shortfall_kwh: (n,) energy fixed at the gate and not there.
+        excess: (n,) largest scaled violation f of the episode, the first of the facts.
+        shortfall_kwh: (n,) energy promised and not there, the second of the facts.
         actions: (n, T, k) float32.
         facts: (n, T, facts) facts of every step.
         decision_s: mean wall time of a decision per episode and step [s], batched calls.
@@ -72,7 +72,7 @@ def rollout(model: Any, scenario: Any, policy: Policy) -> Episodes:
         InvalidInputError: if the policy returns a wrong shape, a NaN or values outside [-1, 1].
     """
     state = model.initial(scenario)
-    n, steps = len(scenario.sessions), model.instance.steps
+    n, steps = len(scenario[0]), model.instance.steps
     money: Any = 0.0
     facts, actions = [], []
     memory: tuple[Any, ...] | None = None

@@ -14,10 +14,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from baselines.stackelberg.program import hessian, objective
-from v2g_env.stackelberg.bids import spread
+from baselines.stackelberg.program import hessian, objective, revenue_value
+from v2g_env.stackelberg.bids import largest_bid, spread
 
-__all__ = ["bound_box", "dual_point", "maximise_box", "narrow"]
+__all__ = ["bound_box", "maximise_box", "narrow", "safe_kappa", "separate"]
 
 _SAMPLES = 48
 
@@ -147,143 +147,225 @@ def maximise_box(program, variable, low, high, values, price, work, second, cuto
 
 
 @njit(cache=True)
-def pay(program, a, y):
-    """Payments of all branches for a period with the one arc ``a``: (largest over conditions, least over rows)."""
-    k = program.group[a]
-    share, price = program.share[k], program.price[program.period[a]]
-    best = np.inf
-    for j in range(program.coef.shape[0]):
-        value = 0.0
-        for i in range(2):
-            c0, c1, c2 = program.coef[j, i]
-            if c0 > 0.0:
-                q = spread(y, program.rigorous, i == 1)[0]
-                value = max(value, c0 * share * y - np.sqrt(c1 * share * share * y * y + c2 * share * q))
-        best = min(best, value)
-    return price * best
+def safe_kappa(program, work):
+    """Least kappa >= 0 with 0 <= N x_a + kappa y_a <= N + kappa on every arc: all psi_a are then bounded."""
+    net = program.profit * program.drivers - program.alpha
+    flow, drift = work[0], work[3]
+    least = 0.0
+    for a in range(len(flow)):
+        over = (flow[a] + drift[a] - 1.0) / max(1.0 - flow[a], 1e-12)
+        least = max(least, -(flow[a] + drift[a]) / flow[a], over)
+    return net * least * 1.000001 + (1e-9 * net if least > 0.0 else 0.0)
 
 
 @njit(cache=True)
-def psi(program, a, angle, point):
-    """psi_a at y = (1 + sin angle) / 2, up to a constant; ``point`` is the arc's row of the dual point."""
+def deviation_below(y, part, chord, rigorous, forward):
+    """part x sqrt(q(y / part)) up to chord x part and its chord to (part, 0) beyond: concave in y, never above."""
+    z = y / part
+    if z <= chord:
+        return part * np.sqrt(spread(z, rigorous, forward)[0])
+    return part * np.sqrt(spread(chord, rigorous, forward)[0]) * (1.0 - z) / (1.0 - chord)
+
+
+@njit(cache=True)
+def psi(program, a, angle, row, straight, bend, forward):
+    """psi_a at y = (1 + sin angle) / 2 up to a constant; ``row`` as in ``separate``, the payment's bound last."""
     net = program.profit * program.drivers - program.alpha
     y = 0.5 * (1.0 + np.sin(angle))
     lam = program.deviation[a] * np.tan(angle)
-    x, linear, flow, here, kappa, down, up, part = point
+    x, linear, flow, here, kappa, down, up, push, part, chord = row
     value = program.alpha * program.deviation[a] * 0.5 * np.cos(angle) + linear * y + net * (x - y) * lam
     value -= kappa * (lam - here) * (y - flow)
     value *= program.weight[a]
     if program.period[a] >= 0:
-        push = part + kappa * program.weight[a] * (y - flow)  # dF/ds of the dual point, as far as the arc's share goes
-        value += program.profit * pay(program, a, y) + max(down * push, up * push)
+        pull = push + kappa * program.weight[a] * (y - flow)
+        value += max(down * pull, up * pull) + straight * y
+        if bend > 0.0:
+            value -= bend * deviation_below(y, part, chord, program.rigorous, forward)
     return value
 
 
 @njit(cache=True)
-def dual_point(program, work, price, variable, low, high, values, points):
-    """Rows (x, linear, flow, lam, kappa, l - s, u - s, share of dF/ds) of all arcs; returns the least safe kappa.
+def peak(program, a, row, straight, bend, forward, low, high):
+    """Largest psi_a over a range of angles."""
+    best, at = -np.inf, low
+    width = (high - low) / _SAMPLES
+    for m in range(_SAMPLES + 1):
+        value = psi(program, a, low + m * width, row, straight, bend, forward)
+        if value > best:
+            best, at = value, low + m * width
+    left, right = max(low, at - width), min(high, at + width)
+    ratio = 0.6180339887498949
+    p, q = right - ratio * (right - left), left + ratio * (right - left)
+    fp = psi(program, a, p, row, straight, bend, forward)
+    fq = psi(program, a, q, row, straight, bend, forward)
+    for _ in range(24):
+        if fp > fq:
+            right, q, fq = q, p, fp
+            p = right - ratio * (right - left)
+            fp = psi(program, a, p, row, straight, bend, forward)
+        else:
+            left, p, fp = p, q, fq
+            q = left + ratio * (right - left)
+            fq = psi(program, a, q, row, straight, bend, forward)
+    best = max(best, fp, fq)
+    at = np.arctan(row[3] / program.deviation[a])
+    if low <= at <= high:
+        best = max(best, psi(program, a, at, row, straight, bend, forward))
+    return best
 
-    Two responses y, y' to s, s' satisfy sum_a (lam_a - lam'_a)(y_a - y'_a) = sum_t (s_t - s'_t)(y_t - y'_t), so kappa
-    times the difference may be added; psi_a then behaves as if x_a were (N x_a + kappa y_a) / (N + kappa).
+
+@njit(cache=True)
+def separate(program, work, price, variable, low, high, kappa, rows, bends):
+    """The dual point of a response, arc by arc.
+
+    ``rows`` (A, 10): x, coefficient of y, flow, lam, kappa, l - s, u - s, the arc's part of dF/ds, its part of the
+    class's plugged drivers in the period, start of the chord. ``bends`` (A, 2, 2): for both conditions of the binding
+    requirement the payment is at most the sum over the period's arcs of bends[.., 0] y - bends[.., 1] sqrt(q(y)):
+    C = a A - |(sqrt(b) A, sqrt(c Q))|, the norm and Q bounded by Cauchy's inequality, equal at the response.
+
+    The arcs of a variable may carry different rebates (a dual point needs no feasible response): all of them then get
+    the mean of their slopes, and the constant that this takes is returned.
     """
     net = program.profit * program.drivers - program.alpha
-    flow, slope, gain, drift, rebate = work[0], work[1], work[2], work[3], work[4]
-    least = 0.0
+    flow, slope, gain, drift = work[0], work[1], work[2], work[3]
     gradient, members = np.zeros(len(low)), np.zeros(len(low))
     slopes(program, variable, flow, drift, gradient)
-    for a in range(len(program.tail)):
+    constant = 0.0
+    for a in range(len(variable)):
         if variable[a] >= 0:
             members[variable[a]] += 1.0
     for a in range(len(program.tail)):
         lam = (
             program.mean[a]
-            + rebate[a]
+            + work[4, a]
             - price[program.tail[a]]
             + (price[program.head[a]] if program.head[a] >= 0 else 0.0)
         )
-        x = flow[a] + drift[a]
-        points[a, 0] = x
-        points[a, 1] = (
+        v = variable[a]
+        rows[a, 0], rows[a, 2], rows[a, 3], rows[a, 4] = flow[a] + drift[a], flow[a], lam, kappa
+        rows[a, 1] = (
             (program.alpha + net) * lam - net * drift[a] / slope[a] - program.profit * gain[a] / program.weight[a]
         )
-        points[a, 2], points[a, 3], points[a, 4] = flow[a], lam, 0.0
-        v = variable[a]
-        points[a, 5] = low[v] - values[v] if v >= 0 else 0.0
-        points[a, 6] = high[v] - values[v] if v >= 0 else 0.0
-        points[a, 7] = gradient[v] / members[v] if v >= 0 else 0.0
-        least = max(least, -x / flow[a], (x - 1.0) / max(1.0 - flow[a], 1e-12))
-    return least * net
+        rows[a, 5] = low[v] - work[4, a] if v >= 0 else 0.0
+        rows[a, 6] = high[v] - work[4, a] if v >= 0 else 0.0
+        rows[a, 7] = gradient[v] / members[v] if v >= 0 else 0.0
+        rows[a, 8], rows[a, 9] = 1.0, 1.0
+        if v >= 0:
+            constant += (program.weight[a] * net * rows[a, 0] + rows[a, 7]) * work[4, a]
+    classes = len(program.share)
+    plugged, arcs_of_class = np.empty(classes), np.empty(classes)
+    for t in range(len(program.price)):
+        plugged[:] = 0.0
+        arcs_of_class[:] = 0.0
+        for a in program.member[t]:
+            if a >= 0:
+                plugged[program.group[a]] += flow[a]
+                arcs_of_class[program.group[a]] += 1.0
+        total, back, ahead = 0.0, 0.0, 0.0
+        for k in range(classes):
+            total += program.share[k] * plugged[k]
+            back += program.share[k] * spread(plugged[k], program.rigorous, False)[0]
+            ahead += program.share[k] * spread(plugged[k], program.rigorous, True)[0]
+        _, j, _ = largest_bid(total, back, ahead, program.coef)
+        for a in program.member[t]:
+            if a < 0:
+                continue
+            k = program.group[a]
+            if arcs_of_class[k] > 1.0:
+                rows[a, 8], rows[a, 9] = flow[a] / plugged[k], 0.5 * (1.0 + plugged[k])
+            for i in range(2):
+                c0, c1, c2 = program.coef[j, i]
+                root = np.sqrt(c1 * total * total + c2 * (back if i == 0 else ahead))
+                pay = program.profit * program.price[t] * program.share[k]
+                bends[a, i, 0] = pay * (c0 - c1 * total / root) if c0 > 0.0 else 0.0
+                bends[a, i, 1] = (
+                    pay * c2 * np.sqrt(spread(plugged[k], program.rigorous, i == 1)[0]) / root if c0 > 0.0 else 0.0
+                )
+    return constant
 
 
 @njit(cache=True)
-def peak(program, a, point, low, high, inside):
-    """Largest psi_a over the range of angles, given the value ``inside`` at the response."""
-    best, at = -np.inf, low
-    width = (high - low) / _SAMPLES
-    for m in range(_SAMPLES + 1):
-        angle = low + m * width
-        value = psi(program, a, angle, point)
-        if value > best:
-            best, at = value, angle
-    left, right = max(low, at - width), min(high, at + width)
-    ratio = 0.6180339887498949
-    p, q = right - ratio * (right - left), left + ratio * (right - left)
-    fp, fq = psi(program, a, p, point), psi(program, a, q, point)
-    for _ in range(20):
-        if fp > fq:
-            right, q, fq = q, p, fp
-            p = right - ratio * (right - left)
-            fp = psi(program, a, p, point)
-        else:
-            left, p, fp = p, q, fq
-            q = left + ratio * (right - left)
-            fq = psi(program, a, q, point)
-    return max(best, fp, fq, inside)
+def bound_box(program, work, rows, bends, ranges, peaks, excess):
+    """What the dual bound of the box adds to F at the response, flows within ``ranges`` (A, 2) of angles.
 
-
-@njit(cache=True)
-def bound_box(program, points, kappa, ranges, excess):
-    """What the dual bound adds to F: max psi_a over the ranges (A, 2) of angles minus psi_a at the response, per arc."""
-    net = program.profit * program.drivers - program.alpha
+    Leaves the largest psi_a per arc and branch (both conditions, no bid) in ``peaks`` (A, 3) and what each period adds
+    in ``excess`` (T,).
+    """
     total = 0.0
+    for t in range(len(program.price)):
+        here = 0.0
+        for a in program.member[t]:
+            if a >= 0:
+                angle = np.arctan(rows[a, 3] / program.deviation[a])
+                steady = rows[a, 5] * rows[a, 7], rows[a, 6] * rows[a, 7]
+                here += psi(program, a, angle, rows[a], 0.0, 0.0, False) - max(steady[0], steady[1])
+        paid = program.profit * revenue_value(program, t, work[0])
+        best = -np.inf
+        for i in range(3):
+            value = 0.0
+            for a in program.member[t]:
+                if a >= 0:
+                    straight = bends[a, i, 0] if i < 2 else 0.0
+                    bend = bends[a, i, 1] if i < 2 else 0.0
+                    peaks[a, i] = peak(program, a, rows[a], straight, bend, i == 1, ranges[a, 0], ranges[a, 1])
+                    value += peaks[a, i]
+            best = max(best, value)
+        excess[t] = best - here - paid
+        total += excess[t]
+    net = program.profit * program.drivers - program.alpha
     for a in range(len(program.tail)):
-        points[a, 4] = kappa
-        point = points[a]
-        mixed = (net * point[0] + kappa * point[2]) / (net + kappa)
-        angle = np.arctan(point[3] / program.deviation[a])
-        inside = psi(program, a, angle, point)
-        linear = max(point[5] * point[7], point[6] * point[7])
-        excess[a] = linear
-        if program.period[a] >= 0 or mixed < 0.0 or mixed > 1.0:
-            within = ranges[a, 0] <= angle <= ranges[a, 1]
-            top = peak(program, a, point, ranges[a, 0], ranges[a, 1], inside if within else -np.inf)
-            excess[a] = top - inside + linear
-        elif angle < ranges[a, 0]:
-            excess[a] = psi(program, a, ranges[a, 0], point) - inside
-        elif angle > ranges[a, 1]:
-            excess[a] = psi(program, a, ranges[a, 1], point) - inside
-        total += excess[a]
+        if program.period[a] >= 0:
+            continue
+        x, flow, kappa = rows[a, 0], rows[a, 2], rows[a, 4]
+        mixed = net * x + kappa * flow
+        angle = np.arctan(rows[a, 3] / program.deviation[a])
+        inside = psi(program, a, angle, rows[a], 0.0, 0.0, False)
+        peaks[a, 0] = inside
+        if mixed < 0.0 or mixed > net + kappa:
+            peaks[a, 0] = peak(program, a, rows[a], 0.0, 0.0, False, ranges[a, 0], ranges[a, 1])
+            total += peaks[a, 0] - inside
     return total
 
 
 @njit(cache=True)
-def narrow(program, points, ranges, excess, slack):
-    """Shrink the ranges to where psi_a is within ``slack`` of its maximum (the dual point's bound minus a value)."""
+def narrow(program, rows, bends, peaks, slack, ranges):
+    """Shrink ``ranges`` to the flows that a choice may have whose objective is within ``slack`` of the bound."""
+    for t in range(len(program.price)):
+        sums = np.zeros(3)
+        for a in program.member[t]:
+            if a >= 0:
+                sums += peaks[a]
+        top = sums.max()
+        for a in program.member[t]:
+            if a < 0:
+                continue
+            low, high = ranges[a, 0], ranges[a, 1]
+            width = (high - low) / _SAMPLES
+            first, last = -1, -1
+            for m in range(_SAMPLES + 1):
+                for i in range(3):
+                    straight = bends[a, i, 0] if i < 2 else 0.0
+                    bend = bends[a, i, 1] if i < 2 else 0.0
+                    value = psi(program, a, low + m * width, rows[a], straight, bend, i == 1)
+                    if value + sums[i] - peaks[a, i] >= top - slack:
+                        first = m if first < 0 else first
+                        last = m
+            if first > 0:
+                ranges[a, 0] = low + (first - 1) * width
+            if 0 <= last < _SAMPLES:
+                ranges[a, 1] = low + (last + 1) * width
     for a in range(len(program.tail)):
-        point = points[a]
-        inside = psi(program, a, np.arctan(point[3] / program.deviation[a]), point)
-        floor = inside + excess[a] - max(point[5] * point[7], point[6] * point[7]) - slack
+        if program.period[a] >= 0:
+            continue
         low, high = ranges[a, 0], ranges[a, 1]
         width = (high - low) / _SAMPLES
         first, last = -1, -1
         for m in range(_SAMPLES + 1):
-            if psi(program, a, low + m * width, point) >= floor:
-                if first < 0:
-                    first = m
+            if psi(program, a, low + m * width, rows[a], 0.0, 0.0, False) >= peaks[a, 0] - slack:
+                first = m if first < 0 else first
                 last = m
-        if first < 0:  # the level set lies between two samples
-            continue
         if first > 0:
             ranges[a, 0] = low + (first - 1) * width
-        if last < _SAMPLES:
+        if 0 <= last < _SAMPLES:
             ranges[a, 1] = low + (last + 1) * width

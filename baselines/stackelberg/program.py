@@ -160,6 +160,21 @@ def revenue(program, t, flow, slope, curve):
 
 
 @njit(cache=True)
+def revenue_value(program, t, flow):
+    """R_t alone."""
+    total, back, ahead = 0.0, 0.0, 0.0
+    for k in range(len(program.share)):
+        y = 0.0
+        for a in program.member[t]:
+            if a >= 0 and program.group[a] == k:
+                y += flow[a]
+        total += program.share[k] * y
+        back += program.share[k] * spread(y, program.rigorous, False)[0]
+        ahead += program.share[k] * spread(y, program.rigorous, True)[0]
+    return program.price[t] * largest_bid(total, back, ahead, program.coef)[0]
+
+
+@njit(cache=True)
 def objective(program, rebate, price, flow, slope, gain, drift, matrix, step, trial):
     """F at the arcs' rebates; node prices are updated from ``price``.
 

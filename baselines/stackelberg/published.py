@@ -43,8 +43,9 @@ def flow_ranges(game: Game, kind: str) -> Floats:
 
     "published": y_t at the best s_t when all other rebates are the lowest, and when all others are the highest (the
     slides' "computational enhancement", read literally). It can cut off every optimum: use it for comparison only.
-    "extremes": y_t when all rebates are the lowest, and when all are the highest; valid if every flow rises in every
-    rebate (charging hours are complements), as at home-only networks with one deviation, and not in general.
+    "extremes": y_t when all rebates are the lowest, and when all are the highest; valid if every charging flow rises in
+    every rebate (hours are complements), which is a property of a network and its utilities, and not general: trips
+    that overlap can make one hour's rebate draw drivers away from another.
     """
     require(kind in VALID_INEQUALITIES, "valid_inequalities", kind, " or ".join(VALID_INEQUALITIES))
     period = arcs_of(game.classes).period

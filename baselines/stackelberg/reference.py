@@ -159,7 +159,9 @@ def response(classes: tuple[DriverClass, ...] | Game, rebate_usd: Floats) -> Con
 
 
 def relaxation(game: Game, valid_inequalities: str = "none") -> float:
-    """Upper bound at the root: the program with z and b in [0, 1], by Clarabel, in the units of ``evaluate``.
+    """Upper bound at the root: the program with z and b in [0, 1], by Clarabel, in the units of ``published.evaluate``.
+
+    It is -inf where the inequalities leave nothing.
 
     Raises:
         InvalidInputError: see misocp.
@@ -280,8 +282,8 @@ def _clarabel(problem: Any, tolerance: float) -> None:
     import cvxpy as cp
 
     problem.solve(solver=cp.CLARABEL, tol_gap_abs=tolerance, tol_gap_rel=tolerance, tol_feas=tolerance)
-    if problem.status != cp.OPTIMAL:
-        raise SolverError(f"status of Clarabel = {problem.status}; allowed: {cp.OPTIMAL}")
+    if problem.status not in (cp.OPTIMAL, cp.INFEASIBLE):
+        raise SolverError(f"status of Clarabel = {problem.status}; allowed: {cp.OPTIMAL} or {cp.INFEASIBLE}")
 
 
 def _build(game: Game, ranges: Floats, relaxed: bool) -> _Program:
@@ -301,7 +303,7 @@ def _build(game: Game, ranges: Floats, relaxed: bool) -> _Program:
     total = csr_matrix((np.ones(len(when)), (when, np.arange(len(when)))), (game.periods, len(when)))
     gain = level * game.step_h / unit
 
-    flow, spread = cp.Variable(arcs, bounds=[ranges[0], ranges[1]]), cp.Variable(arcs, bounds=[0.0, 0.5])
+    flow, spread = cp.Variable(arcs, nonneg=True), cp.Variable(arcs, nonneg=True)
     node_price, cost = cp.Variable(len(rows.supply)), cp.Variable(arcs, nonneg=True)  # rho, d
     chosen = cp.Variable(len(when), bounds=[0.0, 1.0]) if relaxed else cp.Variable(len(when), boolean=True)
     part, paid = cp.Variable(len(when), nonneg=True), cp.Variable(len(when), nonneg=True)  # y_th, u_th
@@ -311,6 +313,8 @@ def _build(game: Game, ranges: Floats, relaxed: bool) -> _Program:
     welfare = cp.sum(earned) + cp.sum(spent)
     dual = rows.weight @ cost + (rows.supply * rows.node_weight) @ node_price
     rules = [
+        ranges[0] <= flow,  # rows, not bounds of the variable, which cvxpy refuses where they contradict each other
+        flow <= ranges[1],
         rows.incidence @ flow == rows.supply,
         _persistency_cone(flow, spread),
         cp.SOC(2.0 * cost - slope, cp.vstack([slope, deviation]), axis=0),

@@ -71,7 +71,7 @@ def conic(each, rebate):
     y, w = cp.Variable(each.arcs), cp.Variable(each.arcs)
     cones = cp.SOC(np.ones(each.arcs), cp.vstack([2 * w, 2 * y - 1]), axis=0)
     problem = cp.Problem(cp.Maximize(mean @ y + np.array(each.deviation_usd) @ w), [incidence @ y == supply, cones])
-    problem.solve(solver=cp.CLARABEL)
+    problem.solve(solver=cp.CLARABEL, tol_gap_abs=1e-10, tol_gap_rel=1e-10)
     return y.value, problem.value
 
 

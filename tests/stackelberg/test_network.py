@@ -103,8 +103,8 @@ def test_arrays_become_plain_numbers():
 def test_check_flow_accepts_a_unit_flow_and_names_the_node_where_it_leaks():
     network = Network(**DIAMOND)
     assert np.array_equal(network.check_flow([0.25, 0.75, 0.25, 0.75]), [0.25, 0.75, 0.25, 0.75])
-    with pytest.raises(InvalidInputError, match="flow at node 1 = -0.05"):
-        network.check_flow([0.3, 0.7, 0.25, 0.7])
+    with pytest.raises(InvalidInputError, match="flow at node 1 = 0.125"):
+        network.check_flow([0.25, 0.75, 0.375, 0.6875])
     with pytest.raises(InvalidInputError, match="shares at node 0"):
         network.check_flow([0.25, 0.5, 0.25, 0.75], "shares")
     with pytest.raises(InvalidInputError, match=r"flow\[0\] = -0.25"):

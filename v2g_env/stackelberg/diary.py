@@ -114,6 +114,7 @@ def time_activity(
     low, high = SHARE_RANGE
     number("plugged", plugged, low, high)
     number("workplace", workplace, 0.0, 1.0)
+    number("periods_per_hour", periods_per_hour, 1, 4, integer=True)
     require(periods_per_hour in _PERIODS_PER_HOUR, "periods_per_hour", periods_per_hour, "1, 2 or 4")
     number("minimum", minimum, low, 0.1)
     first, hourly = _chain(*mixed_shares(composition, clusters), float(minimum))

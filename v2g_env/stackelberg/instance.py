@@ -13,6 +13,7 @@ from v2g_env.core.validate import array, number, require
 from v2g_env.data.regulation import hourly_medians
 from v2g_env.record import Record
 from v2g_env.stackelberg.bids import allowed_bid, coefficients
+from v2g_env.stackelberg.calibration import SHARE_RANGE
 from v2g_env.stackelberg.diary import network, time_activity
 from v2g_env.stackelberg.follower import arcs_of, respond
 from v2g_env.stackelberg.game import OWNERS, VARIANTS, DriverClass, Game, Requirement
@@ -46,7 +47,7 @@ class Instance(Record):
         weekend_composition: the same at the weekend.
         plugged: share of the time at home in which cars are plugged in, in a single day's game.
         workplace: share of the time at work in which cars are plugged in.
-        periods_per_hour: rebate periods in an hour, 1 or 4.
+        periods_per_hour: rebate periods in an hour, 1, 2 or 4.
         rebate_levels_usd_per_h: rebates that may be set, increasing [$ per plugged hour].
         rebate_cap_usd_per_h: highest rebate in each hour of the day (24 values), or () for none [$/h].
         signals: set of regulation signals, "pjm" or "published" (see signal).
@@ -113,13 +114,12 @@ class Instance(Record):
         """Check every field; raise InvalidInputError naming the first that is out of range."""
         number("drivers", self.drivers, 1, 1_000_000, integer=True)
         number("charger_kw", self.charger_kw, 0, 1e4, open_low=True)
-        number("eta", self.eta, 0, 0.5, open_low=True, open_high=True)
         number("baseline_utility_usd", self.baseline_utility_usd, 0, 1e9, open_low=True)
         number("deviation_fraction", self.deviation_fraction, 0, 1, open_low=True)
         self._shares("composition", 3)
         self._shares("weekend_composition", 3)
-        number("plugged", self.plugged, 0, 1, open_low=True, open_high=True)
-        number("workplace", self.workplace, 0, 1, open_high=True)
+        number("plugged", self.plugged, *SHARE_RANGE)
+        number("workplace", self.workplace, 0, 1)
         for name, allowed in (
             ("variant", VARIANTS),
             ("signals", tuple(SIGNALS)),
@@ -129,18 +129,20 @@ class Instance(Record):
         ):
             value = getattr(self, name)
             require(isinstance(value, str) and value in allowed, name, value, f"one of {', '.join(allowed)}")
+        # below this limit the signal's deviation leaves no room for a bid
+        least = float(np.exp(-0.5 * (SIGNALS[self.signals].mean_ratio / SIGNALS[self.signals].forward) ** 2))
+        number("eta", self.eta, least, 0.5, open_low=True, open_high=True)
         number("kappa", self.kappa, 0, 1e6, open_low=True)
         number("guarantee_kw", self.guarantee_kw, 0, self.charger_kw, open_high=True)
         number("guarantee_eta", self.guarantee_eta, 0, 0.5, open_low=True, open_high=True)
         self._check_money()
         self._check_days()
         self.settle_numbers()
-        # the requirements check that their deviations leave room for a bid
-        assert self.requirements
+        len(self.requirements)  # built now, so that what they refuse is refused at construction
 
     def _check_money(self) -> None:
-        ok = isinstance(self.periods_per_hour, int | np.integer) and self.periods_per_hour in (1, 4)
-        require(ok and self.periods_per_hour is not True, "periods_per_hour", self.periods_per_hour, "1 or 4")
+        number("periods_per_hour", self.periods_per_hour, 1, 4, integer=True)
+        require(self.periods_per_hour != 3, "periods_per_hour", self.periods_per_hour, "1, 2 or 4")
         levels = self._numbers("rebate_levels_usd_per_h", None, 0.0, 1e4)
         require(len(levels) > 0, "rebate_levels_usd_per_h", self.rebate_levels_usd_per_h, "at least one level")
         steps = np.diff(levels)
@@ -166,9 +168,8 @@ class Instance(Record):
         number("spike_probability", self.spike_probability, 0, 1)
         number("spike_h", self.spike_h, 1, 24, integer=True)
         number("spike_factor", self.spike_factor, 1, 100)
-        shares = self._numbers("plug_shares", None, 0.0, 1.0)
-        inside = 1 <= len(shares) <= 10 and bool((shares > 0.0).all() and (shares < 1.0).all())
-        require(inside, "plug_shares", self.plug_shares, "1 to 10 shares in (0, 1)")
+        shares = self._numbers("plug_shares", None, *SHARE_RANGE)
+        require(1 <= len(shares) <= 10, "number of plug_shares", len(shares), "1 to 10")
         require(bool((np.diff(shares) > 0.0).all()), "plug_shares", self.plug_shares, "increasing shares")
         self._shares("plug_probabilities", len(shares))
         require(isinstance(self.announced, bool), "announced", self.announced, "true or false")
@@ -227,7 +228,7 @@ class Instance(Record):
     def network(self, weekend: bool = False, plugged: float | None = None) -> Network:
         """The drivers' network on a weekday or at the weekend, with the given plugged share (None: ``plugged``)."""
         share = self.plugged if plugged is None else plugged
-        number("plugged", share, 0, 1, open_low=True, open_high=True)
+        number("plugged", share, *SHARE_RANGE)
         mix = self.weekend_composition if weekend else self.composition
         return _network(mix, float(share), self.workplace, self.periods_per_hour, self.deviation_usd)
 
@@ -243,10 +244,10 @@ class Instance(Record):
         Args:
             price: (T,) price of every period, or (24,) of every hour [$/kW per hour]; None: base prices.
             weekend: whether drivers behave as at the weekend.
-            plugged: plugged share of the day; None: that of the instance.
+            plugged: plugged share of the day, in [.001, .999]; None: that of the instance.
 
         Raises:
-            InvalidInputError: for prices of a wrong length, negative or not finite, or a plugged share outside (0, 1).
+            InvalidInputError: for prices of a wrong length, negative or not finite, or a plugged share out of range.
         """
         prices = array("price", self.base_price if price is None else price, (None,), 0.0, 1e6)
         require(len(prices) in (24, self.periods), "length of price", len(prices), f"24 or {self.periods}")
@@ -270,7 +271,7 @@ class Instance(Record):
 def plugged_shares(period: NDArray[np.int64], flow: Floats, periods: int) -> Floats:
     """Share of drivers plugged in during each period, (T,), from the flow on all arcs (A,)."""
     plug = period >= 0
-    return np.bincount(period[plug], flow[plug], periods)
+    return np.bincount(period[plug], flow[plug], periods).astype(np.float64)
 
 
 @lru_cache(maxsize=256)

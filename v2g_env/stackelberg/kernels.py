@@ -59,7 +59,8 @@ class Constants(NamedTuple):
     mean: Floats
     sigma: Floats
     period: Ints
-    node_price: Floats  # (N, nodes) without rebates
+    node_price: Floats  # (N, nodes) without rebates [$]
+    node_slope: Floats  # (N, nodes, T) its derivative in every rebate [$ per $/h]
     bid_0: Floats  # (N, T) certified bid without rebates [kW]
 
 
@@ -102,7 +103,10 @@ def _respond(c, k, habit, price, flow, slope, utility, matrix, step, trial, shar
     """Persistency flow of network k under the rebates in ``habit`` (T,); writes flow and share; returns imbalance."""
     arcs, n = c.arcs[k], c.nodes[k]
     period = c.period[k]
-    price[:n] = c.node_price[k, :n]
+    for i in range(n):  # Newton's method starts at the linear guess, which saves two of eight rounds
+        price[i] = c.node_price[k, i]
+        for t in range(c.periods):
+            price[i] += c.node_slope[k, i, t] * habit[t]
     for a in range(arcs):
         utility[a] = c.mean[k, a] + (habit[period[a]] * c.step_h if period[a] >= 0 else 0.0)
     worst = newton(

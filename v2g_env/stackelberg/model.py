@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from v2g_env.core.validate import array, number, require
 from v2g_env.stackelberg.bids import allowed_bid, coefficients
-from v2g_env.stackelberg.follower import Arcs, arcs_of, respond, start_prices
+from v2g_env.stackelberg.follower import Arcs, arcs_of, respond
 from v2g_env.stackelberg.game import Game
 from v2g_env.stackelberg.instance import Instance, plugged_shares
 from v2g_env.stackelberg.kernels import PRICE_LOG, Constants, State, advance_kernel, observe_kernel, step_kernel
@@ -98,7 +98,11 @@ class Model:
             action: (n, T + 1) float64 in [-1, 1], checked by the caller.
 
         Returns:
-            The next state, money (n, 4) [$] in the order of REWARD_TERMS, facts (n, 8) in the order of FACTS.
+            The next state, money (n, 4) [$] in the order of REWARD_TERMS, facts (n, 8) in the order of FACTS:
+            violated_share: share of the day's periods in which the cars' power falls short of r_t C_t, the event that
+            eta bounds; shortfall_kwh: power bid and not delivered, times hours; profit_usd: payment, penalty and
+            rebates; delivered_share: smallest delivered share of a bid; plugged: mean share of cars plugged in;
+            rebate_usd: paid per driver; bid_kw: mean bid; performance: movement delivered over movement asked for.
 
         Raises:
             ArithmeticError: if Newton's method for the response ends with a node imbalance above 1e-9.
@@ -177,8 +181,11 @@ def _constants(instance: Instance) -> Constants:
     coef = coefficients(first)
     rigorous = instance.variant == "rigorous"
     networks = [arcs_of(game.classes) for game in games]
-    idle = np.zeros((1, instance.periods))
-    shares = [plugged_shares(net.period, respond(net, idle).flow[0], instance.periods) for net in networks]
+    idle = [respond(net, np.zeros((1, instance.periods))) for net in networks]
+    shares = [
+        plugged_shares(net.period, each.flow[0], instance.periods) for net, each in zip(networks, idle, strict=True)
+    ]
+    slopes = [_price_slope(net, each.price[0], instance) for net, each in zip(networks, idle, strict=True)]
     levels = first.levels
     return Constants(
         days=instance.days,
@@ -201,29 +208,46 @@ def _constants(instance: Instance) -> Constants:
         plug_shares=np.array(instance.plug_shares),
         mean_price=float(instance.base_price.mean()),
         bid_0=allowed_bid(np.stack(shares)[:, :, None], np.ones(1), coef, rigorous),
+        node_price=_stacked([each.price[0] for each in idle]),
+        node_slope=_stacked(slopes),
         **_padded(networks),
     )
 
 
+def _price_slope(net: Arcs, price: Floats, instance: Instance) -> Floats:
+    """Derivative (nodes, T) of the node prices in the rebates [$ per $/h], at no rebates: B W B' drho = B W ds."""
+    along = np.zeros((len(net.tail), net.nodes))  # derivative of every arc's lam in the node prices, sign changed
+    along[np.arange(len(net.tail)), net.tail] += 1.0
+    inner = net.head >= 0
+    along[inner, net.head[inner]] -= 1.0
+    lam = net.mean - along @ price
+    weight = 0.5 * net.deviation**2 / np.hypot(lam, net.deviation) ** 3
+    paid = np.zeros((len(net.tail), instance.periods))
+    plug = net.period >= 0
+    paid[plug, net.period[plug]] = instance.step_h
+    weighted = along.T * weight
+    return np.linalg.solve(weighted @ along, weighted @ paid)
+
+
 def _padded(networks: Sequence[Arcs]) -> dict[str, Any]:
-    """Arrays of all networks under the names of Constants, zeros behind the shorter ones."""
-
-    def stack(rows: Sequence[NDArray[Any]]) -> NDArray[Any]:
-        result = np.zeros((len(rows), max(map(len, rows))), rows[0].dtype)
-        for one, row in zip(result, rows, strict=True):
-            one[: len(row)] = row
-        return result
-
+    """Arrays of all networks under the names of Constants."""
     return {
         "arcs": np.array([len(net.tail) for net in networks]),
         "nodes": np.array([net.nodes for net in networks]),
         "band": np.array([net.band for net in networks]),
         "source": np.array([net.source[0] for net in networks]),
-        "tail": stack([net.tail for net in networks]),
-        "order": stack([np.argsort(net.tail, kind="stable") for net in networks]),
-        "head": stack([net.head for net in networks]),
-        "mean": stack([net.mean for net in networks]),
-        "sigma": stack([net.deviation for net in networks]),
-        "period": stack([net.period for net in networks]),
-        "node_price": stack([start_prices(net) for net in networks]),
+        "tail": _stacked([net.tail for net in networks]),
+        "order": _stacked([np.argsort(net.tail, kind="stable") for net in networks]),
+        "head": _stacked([net.head for net in networks]),
+        "mean": _stacked([net.mean for net in networks]),
+        "sigma": _stacked([net.deviation for net in networks]),
+        "period": _stacked([net.period for net in networks]),
     }
+
+
+def _stacked(rows: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Arrays of different lengths as one, zeros behind the shorter ones."""
+    result = np.zeros((len(rows), max(map(len, rows)), *rows[0].shape[1:]), rows[0].dtype)
+    for one, row in zip(result, rows, strict=True):
+        one[: len(row)] = row
+    return result

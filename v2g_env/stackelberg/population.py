@@ -12,7 +12,6 @@ the same moments are a named misspecification: their longest paths follow anothe
 
 from __future__ import annotations
 
-from math import lgamma
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +24,8 @@ from v2g_env.stackelberg.follower import Arcs
 __all__ = ["Days", "counts", "extremal_utilities", "independent_normal", "longest_paths", "walk"]
 
 Floats = NDArray[np.float64]
-_FAR = 9.1  # a binomial lies below its mean by more than this many square roots of the mean once in 1e18 draws
+_FAR_MEAN = 100.0  # with p <= 1/2, (1 - p)^n is then still far above the smallest number
+_NEGLIGIBLE = 1e-20
 
 
 class Days(NamedTuple):
@@ -50,17 +50,26 @@ def binomial(n, p, u):
     mirrored = p > 0.5
     if mirrored:
         p, u = 1.0 - p, 1.0 - u
-    mean = n * p
-    k = max(0, int(mean - _FAR * np.sqrt(mean)))  # what lies below is lost in rounding
-    chance = n * np.log1p(-p)
-    if k > 0:
-        chance += k * (np.log(p) - np.log1p(-p)) + lgamma(n + 1.0) - lgamma(k + 1.0) - lgamma(n - k + 1.0)
-    chance = np.exp(chance)
-    total, odds = chance, p / (1.0 - p)
-    while total < u and k < n and (k < mean or chance > 1e-20):
+    odds = p / (1.0 - p)
+    k, chance, target = 0, np.exp(n * np.log1p(-p)), u
+    if n * p > _FAR_MEAN:  # too far from 0: weights relative to the mode's, from the lowest that counts
+        k = int((n + 1) * p)
+        chance, total, weight = 1.0, 1.0, 1.0
+        for j in range(k, n):
+            weight *= odds * (n - j) / (j + 1)
+            total += weight
+            if weight < _NEGLIGIBLE:
+                break
+        while k > 0 and chance > _NEGLIGIBLE:
+            chance *= k / (odds * (n - k + 1))
+            k -= 1
+            total += chance
+        target = u * total
+    reached = chance
+    while reached < target and k < n and (k < n * p or chance > _NEGLIGIBLE):
         chance *= odds * (n - k) / (k + 1)
         k += 1
-        total += chance
+        reached += chance
     return n - k if mirrored else k
 
 

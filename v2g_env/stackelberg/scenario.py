@@ -139,4 +139,4 @@ def _prices(instance: Instance, begin: Floats, normals: Floats) -> Floats:
     spiking = starts[:, :, instance.spike_h - 1 :] > before
     often = 1.0 - (1.0 - instance.spike_probability) ** instance.spike_h
     factor = np.where(spiking, instance.spike_factor, 1.0) / (1.0 + often * (instance.spike_factor - 1.0))
-    return instance.base_price * level[:, :, None] * hour * factor
+    return np.asarray(instance.base_price * level[:, :, None] * hour * factor, np.float64)
