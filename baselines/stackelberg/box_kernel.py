@@ -222,7 +222,8 @@ def separate(program, work, price, variable, low, high, kappa, rows, bends):
     ``rows`` (A, 10): x, coefficient of y, flow, lam, kappa, l - s, u - s, the arc's part of dF/ds, its part of the
     class's plugged drivers in the period, start of the chord. ``bends`` (A, 2, 2): for both conditions of the binding
     requirement the payment is at most the sum over the period's arcs of bends[.., 0] y - bends[.., 1] sqrt(q(y)):
-    C = a A - |(sqrt(b) A, sqrt(c Q))|, the norm and Q bounded by Cauchy's inequality, equal at the response.
+    C = a A - |(sqrt(b) A, sqrt(c Q))|, the norm and Q bounded by Cauchy's inequality, equal at the response (for
+    negative a, c by the reversed inequality for sqrt(b A^2 - |c| Q)).
 
     The arcs of a variable may carry different rebates (a dual point needs no feasible response): all of them then get
     the mean of their slopes, and the constant that this takes is returned.
@@ -276,12 +277,13 @@ def separate(program, work, price, variable, low, high, kappa, rows, bends):
                 rows[a, 8], rows[a, 9] = flow[a] / plugged[k], 0.5 * (1.0 + plugged[k])
             for i in range(2):
                 c0, c1, c2 = program.coef[j, i]
-                root = np.sqrt(c1 * total * total + c2 * (back if i == 0 else ahead))
-                pay = program.profit * program.price[t] * program.share[k]
-                bends[a, i, 0] = pay * (c0 - c1 * total / root) if c0 > 0.0 else 0.0
-                bends[a, i, 1] = (
-                    pay * c2 * np.sqrt(spread(plugged[k], program.rigorous, i == 1)[0]) / root if c0 > 0.0 else 0.0
-                )
+                square = c1 * total * total + c2 * (back if i == 0 else ahead)
+                bends[a, i] = 0.0
+                if c0 != 0.0 and square > 0.0:
+                    root = np.sign(c0) * np.sqrt(square)
+                    pay = program.profit * program.price[t] * program.share[k]
+                    bends[a, i, 0] = pay * (c0 - c1 * total / root)
+                    bends[a, i, 1] = pay * c2 * np.sqrt(spread(plugged[k], program.rigorous, i == 1)[0]) / root
     return constant
 
 

@@ -137,7 +137,7 @@ def revenue(program, t, flow, slope, curve):
         return 0.0
     a0, b, c = program.coef[j, i]
     q, table = (q_back, back) if i == 0 else (q_ahead, ahead)
-    root = np.sqrt(b * total * total + c * q)
+    root = np.sign(a0) * np.sqrt(b * total * total + c * q)
     pay = program.price[t]
     for g in range(width):
         arc = program.member[t, g]

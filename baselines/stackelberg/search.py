@@ -10,13 +10,13 @@ import heapq
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from baselines.stackelberg.box_kernel import bound_box, maximise_box, narrow, safe_kappa, separate
-from baselines.stackelberg.program import Program, program_of
+from baselines.stackelberg.program import Program, program_of, revenue_value
 from v2g_env.stackelberg.follower import arcs_of, start_prices
 from v2g_env.stackelberg.game import Game
 
@@ -124,7 +124,7 @@ class Search:
         self._second = np.zeros((game.periods, game.periods))
         self._excess, self._peaks = np.empty(game.periods), np.zeros((arcs, 3))
         self._ranges = np.tile([-_EDGE, _EDGE], (arcs, 1))
-        self._start = start_prices(arcs_of(game.classes))
+        self.start = start_prices(arcs_of(game.classes))
         self._best = SearchResult(None, -np.inf, np.inf)
         self._arcs = np.flatnonzero(self.program.period >= 0)
         self._apart_variable = np.full(arcs, -1, np.int64)
@@ -150,7 +150,7 @@ class Search:
             self._slack,
             60,
         )
-        self._profit = result[1]
+        self.profit = result[1]
         return result[0]
 
     def bound(self, value: float, low: Floats, high: Floats, price: Floats, apart: _Apart | None) -> float:
@@ -224,9 +224,9 @@ class Search:
         values = self.levels[chosen]
         value = self.maximise(values, values, values.copy(), price)
         if self.game.owner == "drivers":
-            if self._profit < 0.0:
+            if self.profit < 0.0:
                 return False
-            value -= self.multiplier * self._profit
+            value -= self.multiplier * self.profit
         if value > self._best.value + 1e-12 * abs(value):
             self._best.value, self._best.levels = value, chosen.copy()
             return True
@@ -256,11 +256,12 @@ class Search:
         begin = time.perf_counter()
         best = self._best = SearchResult(None, -np.inf, np.inf)
         heap: list[_Open] = []
+        self._closed = -np.inf
         try:
             self._root(heap, start)
-            last = begin
+            last = begin = time.perf_counter()  # the first call in a process may have to compile
             while heap:
-                best.bound = min(best.bound, max(-heap[0].key, best.value))
+                best.bound = min(best.bound, max(-heap[0].key, self._closed, best.value))
                 now = time.perf_counter()
                 if best.bound - best.value <= gap * self.scale or now - begin > time_limit_s:
                     break
@@ -270,8 +271,7 @@ class Search:
                     progress(f"{len(best.nodes)} nodes, value {best.value:.6g}, gap {left:.2e}, {len(heap)} open")
                 self._expand(heap, gap)
             else:
-                closed = [node.bound for node in best.nodes if node.period < 0]
-                best.bound = min(best.bound, max(best.value, max(closed, default=np.inf)))
+                best.bound = min(best.bound, max(self._closed, best.value))
         except KeyboardInterrupt:
             if progress is not None:
                 progress("interrupted: incumbent and proven bound are kept")
@@ -291,7 +291,7 @@ class Search:
 
     def _root(self, heap: list[_Open], start: Ints | None) -> None:
         low, high = np.zeros(self.game.periods, np.int64), self.top.copy()
-        values, price = np.full(self.game.periods, self.levels[0]), self._start.copy()
+        values, price = np.full(self.game.periods, self.levels[0]), self.start.copy()
         value = self.maximise(self.levels[low], self.levels[high], values, price)
         second = np.abs(np.diag(self._second))
         apart = _Apart(values[self.program.period[self._arcs]], price.copy()) if self._several else None
@@ -311,8 +311,6 @@ class Search:
         heap.append(_Open(-bound, 0, low, high, values, price, _scores(point.excess, second), apart))
 
     def _pay(self) -> float:
-        from baselines.stackelberg.program import revenue_value
-
         total = sum(revenue_value(self.program, t, self._work[0]) for t in range(self.game.periods))
         return float(total) / self.game.drivers
 
@@ -326,8 +324,6 @@ class Search:
         best = self._best
         node = heapq.heappop(heap)
         period, level = self._split(node)
-        if period < 0:  # one choice is left and its bound cannot be improved
-            return
         best.nodes[node.number] = best.nodes[node.number]._replace(period=period, level=level)
         for upper in (False, True):
             low, high = node.low.copy(), node.high.copy()
@@ -338,8 +334,16 @@ class Search:
             values = np.clip(node.values, self.levels[low], self.levels[high])
             price = node.price.copy()
             cutoff = best.value + 0.9 * gap * self.scale
-            if (low == high).all():
+            if (low == high).all():  # one choice: its bound is its value, or none if the platform would lose money
+                value = self.maximise(self.levels[low], self.levels[high], values, price)
+                lost = self.game.owner == "drivers" and self.profit < 0.0
+                bound = -np.inf if lost else value
+                if not lost and self.game.owner == "drivers":
+                    bound -= self.multiplier * self.profit
+                best.nodes.append(Node(node.number, upper, -1, -1, self._work[4, self._arcs].copy(), 0.0, bound))
                 self.try_levels(low, price.copy())
+                self._closed = max(self._closed, bound)
+                continue
             value = self.maximise(self.levels[low], self.levels[high], values, price, cutoff - 1e-3 * gap * self.scale)
             second, apart = np.abs(np.diag(self._second)), None
             if node.apart is not None:
@@ -349,6 +353,7 @@ class Search:
             bound = min(self.bound(value, self.levels[low], self.levels[high], price, apart), -node.key)
             best.nodes.append(Node(node.number, upper, -1, -1, self._point.rebates, self._point.kappa, bound))
             if bound <= cutoff:
+                self._closed = max(self._closed, bound)
                 continue
             score = _scores(self._point.excess, second)
             number = len(best.nodes) - 1
@@ -366,8 +371,6 @@ class Search:
         excess, second = node.score
         score = np.where(node.high > node.low, 0.5 * second * down * up + np.maximum(excess, 0.0), -1.0)
         period = int(score.argmax())
-        if score[period] < 0.0:
-            return -1, -1
         low, high = int(node.low[period]), int(node.high[period])
         level = int(min(floor[period], high - 1))
         if excess[period] > 5.0 * (score[period] - excess[period]) and not low < floor[period] < high:
@@ -378,7 +381,3 @@ class Search:
 def _scores(excess: Floats, second: Floats) -> Floats:
     return np.stack([excess, second])
 
-
-def describe(result: SearchResult, scale: float) -> dict[str, Any]:
-    """Numbers of a search by name, for tables."""
-    return {"nodes": len(result.nodes), "seconds": result.seconds, "gap": (result.bound - result.value) / scale}

@@ -7,7 +7,7 @@ y_k). P(psi K - r C >= 0) >= 1 - eta holds if (Chen and Sim, Operations Research
 
 with (beta, dev, q) = (sqrt(-2 ln eta), forward, squared backward deviation of the Bernoulli) or with
 ((1 - eta)/eta sqrt(-2 ln(1 - eta)), backward, squared forward deviation). Solved for C this reads
-C = a A - sqrt(b A^2 + c Q); the largest of both and of 0 (no bid) is allowed, the smallest over all requirements.
+C = a A - sqrt(b A^2 + c Q) (see ``coefficients``); the largest of both and of 0 (no bid) is allowed, the smallest over all requirements.
 The "published" variant takes q = y (1 - y) in both conditions, which is no upper bound on the squared deviation: the
 promise can then fail. "rigorous" takes the deviations themselves.
 """
@@ -28,7 +28,8 @@ Floats = NDArray[np.float64]
 def coefficients(game: Game) -> Floats:
     """Coefficients (a, b, c) of every requirement and condition, (J, 2, 3) [kW, kW^2, kW^2].
 
-    A condition whose deviation leaves no bounded bid (beta x deviation >= mean) gets zeros: it allows no bid.
+    With D = mean^2 - (beta dev)^2 the bid is a A - sqrt(b A^2 + c Q) for D > 0 and -|a| A + sqrt(b A^2 - |c| Q) for
+    D < 0, where a and c are negative; it is 0 where a root has a negative argument. D = 0 gets zeros: no bid.
     """
     result = np.zeros((len(game.requirements), 2, 3))
     m = float(game.drivers)
@@ -38,7 +39,7 @@ def coefficients(game: Game) -> Floats:
         second = (1.0 - eta) / eta * np.sqrt(-2.0 * np.log1p(-eta)), each.backward
         for i, (beta, deviation) in enumerate((first, second)):
             rest = mean**2 - (beta * deviation) ** 2
-            if rest > 0.0:
+            if abs(rest) > 1e-12 * mean**2:
                 result[j, i] = (
                     psi * m * mean / rest,
                     (beta * deviation * psi * m / rest) ** 2,
@@ -84,9 +85,9 @@ def largest_bid(total, backward, forward, coef):
         value, i_best = 0.0, 2
         for i in range(2):
             a, b, c = coef[j, i]
-            if a > 0.0:
-                q = backward if i == 0 else forward
-                bid = a * total - np.sqrt(b * total * total + c * q)
+            square = b * total * total + c * (backward if i == 0 else forward)
+            if a != 0.0 and square >= 0.0:
+                bid = a * total - np.sign(a) * np.sqrt(square)
                 if bid > value:
                     value, i_best = bid, i
         if value < best:

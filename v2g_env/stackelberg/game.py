@@ -34,6 +34,7 @@ class DriverClass:
         require(isinstance(self.name, str) and self.name != "", "name of a driver class", self.name, "a text")
         number("share", self.share, 0.0, 1.0, open_low=True)
         require(isinstance(self.network, Network), "network", type(self.network).__name__, "a Network")
+        object.__setattr__(self, "share", float(self.share))
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,12 @@ class Requirement:
     backward: float
 
     def __post_init__(self) -> None:
-        """Check every field; the deviations must leave room for a bid (beta x forward < mean)."""
+        """Check every field."""
         number("power_kw", self.power_kw, 0.0, 1e6, open_low=True)
         number("eta", self.eta, 0.0, 0.5, open_low=True, open_high=True)
         number("mean", self.mean, 0.0, 1e6, open_low=True)
         number("backward", self.backward, 0.0, 1e6)
-        number("forward", self.forward, 0.0, float(self.mean / np.sqrt(-2.0 * np.log(self.eta))), open_high=True)
+        number("forward", self.forward, 0.0, 1e6)
         for field in fields(self):
             object.__setattr__(self, field.name, float(getattr(self, field.name)))
 
@@ -98,18 +99,23 @@ class Game:
 
     def __post_init__(self) -> None:
         """Check every field; raise InvalidInputError naming the first that is wrong."""
+        for name, kind in (("classes", DriverClass), ("requirements", Requirement)):
+            given = getattr(self, name)
+            ok = isinstance(given, (tuple, list)) and all(isinstance(each, kind) for each in given)
+            require(ok, name, given, f"a sequence of {kind.__name__}")
+            object.__setattr__(self, name, tuple(given))
         require(len(self.classes) > 0, "classes", self.classes, "at least one driver class")
         total = sum(each.share for each in self.classes)
         require(abs(total - 1.0) <= 1e-9, "sum of the classes' shares", total, "1")
         number("drivers", self.drivers, 1, 10**7, integer=True)
+        object.__setattr__(self, "drivers", int(self.drivers))
         prices = array("price_usd_per_kw", self.price_usd_per_kw, (None,), 0.0, 1e6)
         require(len(prices) > 0, "price_usd_per_kw", self.price_usd_per_kw, "at least one period")
         object.__setattr__(self, "price_usd_per_kw", tuple((prices + 0.0).tolist()))
         levels = array("levels_usd_per_h", self.levels_usd_per_h, (None,), 0.0, 1e6)
         require(len(levels) > 0, "levels_usd_per_h", self.levels_usd_per_h, "at least one level")
-        require(
-            bool((np.diff(levels) > 0.0).all()), "levels_usd_per_h", self.levels_usd_per_h, "increasing, each level once"
-        )
+        rising = bool((np.diff(levels) > 0.0).all())
+        require(rising, "levels_usd_per_h", self.levels_usd_per_h, "increasing, each level once")
         object.__setattr__(self, "levels_usd_per_h", tuple((levels + 0.0).tolist()))
         if self.cap_usd_per_h is not None:
             caps = array("cap_usd_per_h", self.cap_usd_per_h, (len(prices),), float(levels[0]), 1e6)
@@ -183,7 +189,8 @@ class Game:
         )
         for name in ("drivers", "price_usd_per_kw", "levels_usd_per_h"):
             require(name in given, f"field {name} of the game", "missing", "every field without a default")
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in given.items()})
+        fixed: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+        return cls(**fixed)
 
 
 def _table(what: str, values: Any, names: list[str], every: bool = False) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from v2g_env.core.validate import array, require
+from v2g_env.core.validate import array, number, require
 
 __all__ = ["Network"]
 
@@ -52,13 +52,8 @@ class Network:
         object.__setattr__(self, "mean_usd", tuple((mean + 0.0).tolist()))
         object.__setattr__(self, "deviation_usd", tuple(deviation.tolist()))
         for name in ("source", "sink"):
-            node = getattr(self, name)
-            require(
-                isinstance(node, int) and not isinstance(node, bool) and 0 <= node < self.nodes,
-                name,
-                node,
-                f"a node, 0 to {self.nodes - 1}",
-            )
+            number(name, getattr(self, name), 0, self.nodes - 1, integer=True)
+            object.__setattr__(self, name, int(getattr(self, name)))
         require(self.source != self.sink, "sink", self.sink, "a node other than the source")
         self._check_paths()
 
@@ -145,13 +140,14 @@ class Network:
             require(key in names, "field of the network", key, ", ".join(names))
         for name in names:
             require(name in values, f"field {name} of the network", "missing", ", ".join(names))
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+        fixed: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        return cls(**fixed)
 
 
 def _integers(name: str, values: Sequence[int], low: int) -> tuple[int, ...]:
     try:
         numbers = tuple(int(v) for v in values)
-        same = all(n == v and not isinstance(v, (bool, str)) for n, v in zip(numbers, values, strict=True))
+        same = all(n == v and not isinstance(v, (bool, np.bool_, str)) for n, v in zip(numbers, values, strict=True))
     except (TypeError, ValueError):
         same, numbers = False, ()
     require(same, name, values, "whole numbers")
