@@ -5,24 +5,59 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines import risk
 from baselines.certificate import save, write_text
 from v2g_env.core.policy import Policy
-from v2g_env.core.validate import InvalidInputError
+from v2g_env.core.validate import InvalidInputError, require
 from v2g_env.metrics import mean_interval, upper_limit
 from v2g_env.rollout import Episodes, rollout
 
-__all__ = ["Contestant", "Result", "Row", "TestSet", "evaluate", "table_lines", "write_results"]
+__all__ = [
+    "Comparison",
+    "Contestant",
+    "Outcome",
+    "Result",
+    "Row",
+    "TestSet",
+    "agent_lines",
+    "evaluate",
+    "named",
+    "paired",
+    "read_config",
+    "result_lines",
+    "slug",
+    "table_lines",
+    "write_results",
+]
 
 Floats = NDArray[np.float64]
+_Config = TypeVar("_Config")
+
+
+class Outcome(NamedTuple):
+    """What a problem makes of a rollout; m days.
+
+    Attributes:
+        returns: (m,) reward of every day [$].
+        violated: violations counted.
+        trials: how many there could have been.
+        limit: upper confidence limit of their probability.
+        shortfall_kwh: mean energy a day that was promised and not there [kWh].
+    """
+
+    returns: Floats
+    violated: float
+    trials: int
+    limit: float
+    shortfall_kwh: float
 
 
 @dataclass(frozen=True)
@@ -31,16 +66,24 @@ class TestSet:
 
     Attributes:
         title: for people.
+        size: its days in words.
         model: the problem's model under the set's law.
         with_plan: the same model showing another plan; None gives ``model``.
         scenario: the drawn episodes.
         seed: they were drawn with.
-        bound: (n,) proven upper limit on any policy's return [$].
-        units: (n,) label of the independent unit (real day), or None if every episode is one.
+        bound: (m,) proven upper limit on any policy's reward of each day [$].
+        units: (m,) label of the independent unit (real day, month), or None if every day is one.
         beta: confidence parameter of the violation limit.
+        outcome: returns and violations of a rollout.
+        terms: names of the money terms.
+        trial: what can be violated, in the plural.
+        days: days of an episode.
+        pathwise: whether the bound holds day by day, or for the mean alone.
+        bound_name: what the bound is called.
     """
 
     title: str
+    size: str
     model: Any
     with_plan: Callable[[Any], Any]
     scenario: Any
@@ -48,6 +91,12 @@ class TestSet:
     bound: Floats
     units: NDArray[np.int64] | None
     beta: float
+    outcome: Callable[[Episodes], Outcome]
+    terms: Sequence[str]
+    trial: str = "days"
+    days: int = 1
+    pathwise: bool = True
+    bound_name: str = "proven bound"
 
     __test__ = False  # not a test class, whatever its name says to pytest
 
@@ -81,12 +130,13 @@ class Row:
 
     Attributes:
         test_set, law, policy, kind: what was evaluated on what.
-        days: episodes; independent: independent units among them.
+        days: days; independent: independent units among them.
         mean_usd, low_usd, high_usd: mean return and its interval.
         gap_usd, gap_limit_usd: mean of bound minus return, and its one-sided upper limit (asymptotic).
         gap_percent: gap in percent of the bound (doing nothing earns zero).
-        violated: days with a violation among ``violation_days`` (one draw per independent unit).
-        frequency, limit: share of them, and its Clopper-Pearson upper limit at confidence 1 - beta.
+        trial: what can be violated: "days" or "hours".
+        violated: violations among ``trials``.
+        frequency, limit: share of them, and its upper limit at confidence 1 - beta.
         promised: certified limit, if the law is the one it speaks of.
         shortfall_kwh: mean energy fixed and not there.
         decision_us: mean time per decision [microseconds], in one batched call per step.
@@ -104,8 +154,9 @@ class Row:
     gap_usd: float
     gap_limit_usd: float
     gap_percent: float
-    violated: int
-    violation_days: int
+    trial: str
+    violated: float
+    trials: int
     frequency: float
     limit: float
     promised: float | None
@@ -123,32 +174,65 @@ class Result:
     episodes: Episodes
 
 
-def first_of_each(units: NDArray[np.int64] | None, count: int) -> NDArray[np.int64]:
-    """Index of one episode per independent unit, (units,)."""
-    if units is None:
-        return np.arange(count)
-    return np.sort(np.unique(units, return_index=True)[1])
+@dataclass(frozen=True)
+class Comparison:
+    """All results, by test set, and the tables' raw material; ``meta["problem"]`` says whose report it is.
+
+    Attributes:
+        tests: the test sets.
+        results: for every test set those of all policies.
+        plans: solutions by name, with their certificates.
+        meta: configuration, hashes and bounds as they stand in compare.json.
+        reference: start of the name of the policy that agents are set against.
+    """
+
+    tests: tuple[TestSet, ...]
+    results: tuple[tuple[Result, ...], ...]
+    plans: Mapping[str, Any]
+    meta: Mapping[str, Any]
+    reference: str
 
 
-def evaluate(contestant: Contestant, test: TestSet, tolerance: float, terms: Sequence[str]) -> Result:
+def read_config(cls: type[_Config], path: str | Path) -> _Config:
+    """Build a comparison's configuration from a TOML file; unknown keys raise InvalidInputError."""
+    try:
+        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InvalidInputError(f"{path} = unreadable ({error}); allowed: TOML") from None
+    names = [each.name for each in fields(cls)]  # type: ignore[arg-type]
+    for key in values:
+        require(key in names, f"key of {path}", key, ", ".join(names))
+    return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
+
+
+def slug(*words: str) -> str:
+    """Words as a file name."""
+    return "-".join("".join(c if c.isalnum() else "-" for c in word.lower()).strip("-") for word in words)
+
+
+def evaluate(contestant: Contestant, test: TestSet, episodes: Episodes | None = None) -> Result:
     """Run one contestant on one test set.
 
+    Args:
+        contestant: the policy.
+        test: the test set.
+        episodes: its rollout there, if that has been done.
+
     Raises:
-        InvalidInputError: if a policy beats the proven bound on any path: then one of the two is wrong.
+        InvalidInputError: if a policy beats the proven bound on any day: then one of the two is wrong.
     """
-    model = test.with_plan(contestant.plan)
-    episodes = rollout(model, test.scenario, contestant.make(model))
-    returns = episodes.returns
+    if episodes is None:
+        model = test.with_plan(contestant.plan)
+        episodes = rollout(model, test.scenario, contestant.make(model))
+    returns, violated, trials, limit, shortfall = test.outcome(episodes)
     gap = test.bound - returns
-    if gap.min() < -1e-9:
+    if test.pathwise and gap.min() < -1e-9:
         worst = int(gap.argmin())
         raise InvalidInputError(
             f"return of {contestant.name} in scenario {worst} = {returns[worst]:.6f}; "
             f"allowed: at most the proven bound {test.bound[worst]:.6f}"
         )
     mean = mean_interval(returns, test.units)
-    single = first_of_each(test.units, len(returns))
-    bad = int((episodes.excess[single] > tolerance).sum())
     law = test.model.law.name
     bound_mean = mean_interval(test.bound, test.units).mean
     row = Row(
@@ -157,29 +241,52 @@ def evaluate(contestant: Contestant, test: TestSet, tolerance: float, terms: Seq
         policy=contestant.name,
         kind=contestant.kind,
         days=len(returns),
-        independent=len(single),
+        independent=len(returns) if test.units is None else len(np.unique(test.units)),
         mean_usd=mean.mean,
         low_usd=mean.low,
         high_usd=mean.high,
         gap_usd=bound_mean - mean.mean,
         gap_limit_usd=upper_limit(gap, test.units),
-        gap_percent=100.0 * (bound_mean - mean.mean) / bound_mean,
-        violated=bad,
-        violation_days=len(single),
-        frequency=bad / len(single),
-        limit=float(risk.hold_out(len(single), bad, test.beta)),
+        gap_percent=100.0 * (bound_mean - mean.mean) / bound_mean if bound_mean > 0.0 else float("nan"),
+        trial=test.trial,
+        violated=violated,
+        trials=trials,
+        frequency=violated / trials,
+        limit=limit,
         promised=contestant.promised if law == contestant.promised_law else None,
-        shortfall_kwh=float(episodes.shortfall_kwh.mean()),
+        shortfall_kwh=shortfall,
         decision_us=1e6 * episodes.decision_s,
     )
-    money = dict(zip(terms, episodes.money.mean(axis=0).tolist(), strict=True))
+    money = dict(zip(test.terms, (episodes.money.mean(axis=0) / test.days).tolist(), strict=True))
     return Result(row, returns, money, episodes)
 
 
-def table_lines(results: Sequence[Result], bound: Floats) -> list[str]:
+def paired(first: Result, second: Result, test: TestSet) -> tuple[float, float]:
+    """Mean difference of two policies on common scenarios and half its 95 % interval [$]."""
+    interval = mean_interval(first.returns - second.returns, test.units)
+    return interval.mean, (interval.high - interval.low) / 2.0
+
+
+def named(results: Sequence[Result], start: str) -> Result | None:
+    """The first result of a policy whose name begins so."""
+    return next((result for result in results if result.row.policy.startswith(start)), None)
+
+
+def agent_lines(comparison: Comparison, number: int) -> list[str]:
+    """Paired differences of every agent against the reference policy on one test set, in words."""
+    test, results = comparison.tests[number], comparison.results[number]
+    base = named(results, comparison.reference)
+    lines = []
+    for result in results:
+        if base is not None and result.row.kind == "agent":
+            mean, half = paired(result, base, test)
+            name = comparison.reference
+            lines.append(f"{result.row.policy} minus {name}: {mean:+.2f} ± {half:.2f} $/day (paired, 95 %)")
+    return lines
+
+
+def table_lines(test: TestSet, results: Sequence[Result]) -> list[str]:
     """The comparison of one test set for the terminal, at most 80 characters wide; agents carry a star."""
-    row = results[0].row
-    unit = "days" if row.days == row.independent else f"redraws of {row.independent} days"
     cells = [["policy", "$/day", "±95%", "gap", "violated", "limit", "promised", "µs"]]
     for result in sorted(results, key=lambda each: each.row.mean_usd):
         r = result.row
@@ -192,17 +299,28 @@ def table_lines(results: Sequence[Result], bound: Floats) -> list[str]:
                 f"{100 * r.frequency:.1f}%",
                 f"{100 * r.limit:.1f}%",
                 "" if r.promised is None else f"{100 * r.promised:.1f}%",
-                f"{r.decision_us:.1f}",
+                f"{r.decision_us:.1f}" if r.decision_us < 1e4 else f"{r.decision_us:.0f}",
             ]
         )
-    cells.append(["proven bound (hindsight)", f"{bound.mean():.2f}", "", "0%", "", "", "", ""])
+    bound = mean_interval(test.bound, test.units).mean
+    cells.append([test.bound_name, f"{bound:.2f}", "", "0%", "", "", "", ""])
     widths = [max(len(line[k]) for line in cells) for k in range(len(cells[0]))]
-    lines = [f"{row.test_set}: {row.days} {unit}, the same for every policy"]
+    lines = [f"{test.title}: {test.size}, the same for every policy"]
     for line in cells:
         numbers = "  ".join(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))
         lines.append(f"  {line[0].ljust(widths[0])}  {numbers}".rstrip())
     lines.insert(2, "  " + "-" * (sum(widths) + 2 * len(widths) - 2))
     return lines
+
+
+def result_lines(test: TestSet, row: Row) -> list[str]:
+    """Return, gap and violations of one policy in words."""
+    return [
+        f"return    {row.mean_usd:.2f} $/day, 95 % [{row.low_usd:.2f}, {row.high_usd:.2f}], {test.size} of {row.law}",
+        f"gap       {row.gap_usd:.2f} $/day to the proven bound, at most {row.gap_limit_usd:.2f} (95 %, asymptotic)",
+        f"violated  {row.violated:g} of {row.trials} {row.trial}, probability at most {row.limit:.4f} (confidence 1 - "
+        f"{test.beta:g})",
+    ]
 
 
 def write_results(

@@ -12,7 +12,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from v2g_env.core.validate import InvalidInputError, number, require
+import numpy as np
+
+from v2g_env.core.validate import InvalidInputError, array, number, require
 from v2g_env.registration import ENVIRONMENTS
 
 __all__ = ["ALGORITHMS", "EnvConfig", "PPOParams", "SACParams", "TrainConfig", "load", "shipped"]
@@ -37,6 +39,7 @@ class PPOParams:
         ent_coef: weight of the entropy bonus.
         net_arch: widths of the hidden layers (tanh) of actor and of critic.
         log_std_init: logarithm of the first exploration noise.
+        action_start: mean action of the untrained policy, one number per action; () for zeros.
         normalize_observation: subtract a running mean and divide by a running deviation.
     """
 
@@ -51,6 +54,7 @@ class PPOParams:
     ent_coef: float = 0.0
     net_arch: tuple[int, ...] = (64, 64)
     log_std_init: float = -1.0
+    action_start: tuple[float, ...] = ()
     normalize_observation: bool = True
 
     def __post_init__(self) -> None:
@@ -62,6 +66,9 @@ class PPOParams:
         number("clip_range", self.clip_range, 0, 1, open_low=True)
         number("ent_coef", self.ent_coef, 0, 10)
         number("log_std_init", self.log_std_init, -10, 2)
+        if np.shape(self.action_start) != (0,):
+            array("action_start", self.action_start, (None,), -2.0, 2.0)
+        object.__setattr__(self, "action_start", tuple(map(float, self.action_start)))
         schedule = self.learning_rate_schedule
         require(schedule in SCHEDULES, "learning_rate_schedule", schedule, ", ".join(SCHEDULES))
         _check_shared(self)
@@ -116,7 +123,7 @@ ALGORITHMS: dict[str, type[PPOParams] | type[SACParams]] = {"ppo": PPOParams, "s
 
 def _check_shared(params: PPOParams | SACParams) -> None:
     number("learning_rate", params.learning_rate, 0, 1, open_low=True)
-    number("gamma", params.gamma, 0, 1, open_low=True)
+    number("gamma", params.gamma, 0, 1)
     flag = params.normalize_observation
     require(isinstance(flag, bool), "normalize_observation", flag, "true or false")
     widths = params.net_arch

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from agents.compare import Contestant, Result, TestSet, evaluate, first_of_each, write_results
+from agents.compare import (
+    Comparison,
+    Contestant,
+    Outcome,
+    Result,
+    TestSet,
+    evaluate,
+    read_config,
+    result_lines,
+    slug,
+    write_results,
+)
+from agents.trained import trained_agents
 from baselines import risk
 from baselines.certificate import FORMAT, pack
 from baselines.parking_lot.hindsight import Hindsight, hindsight, hindsight_certificate
@@ -23,14 +35,15 @@ from baselines.parking_lot.policies import (
     tune_quantile,
 )
 from baselines.parking_lot.programs import Solution, solve
-from v2g_env.core.validate import InvalidInputError, number, require
-from v2g_env.metrics import mean_interval
+from v2g_env.core.validate import number, require
 from v2g_env.parking_lot.instance import Instance
 from v2g_env.parking_lot.model import REWARD_TERMS, VIOLATION_TOLERANCE, Model
 from v2g_env.parking_lot.scenario import law, sample
-from v2g_env.rollout import rollout
+from v2g_env.rollout import Episodes, rollout
 
-__all__ = ["CompareConfig", "Comparison", "agent_lines", "evaluate_bundle", "paired", "run"]
+__all__ = ["CONTROL", "CompareConfig", "evaluate_bundle", "run"]
+
+CONTROL = "predictive control"  # the policy that agents are set against
 
 
 @dataclass(frozen=True)
@@ -84,25 +97,7 @@ class CompareConfig:
     @classmethod
     def from_file(cls, path: str | Path) -> CompareConfig:
         """Read a TOML file; unknown keys raise InvalidInputError."""
-        try:
-            values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise InvalidInputError(f"{path} = unreadable ({error}); allowed: TOML") from None
-        names = [each.name for each in fields(cls)]
-        for key in values:
-            require(key in names, f"key of {path}", key, ", ".join(names))
-        settings: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
-        return cls(**settings)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """All results, by test set, and the tables' raw material."""
-
-    tests: tuple[TestSet, ...]
-    results: tuple[tuple[Result, ...], ...]
-    plans: Mapping[str, Solution]
-    meta: Mapping[str, Any]
+        return read_config(cls, path)
 
 
 def _test_set(
@@ -112,11 +107,39 @@ def _test_set(
     scenario = sample(lot, model.law, days, seed)
     top = hindsight(lot, scenario)
     units = scenario.day.astype(np.int64) if model.law.replay else None
+    single = first_of_each(units, days)
 
     def with_plan(other: Any) -> Model:
         return model if other is None else Model(lot, model.law, other)
 
-    return TestSet(title, model, with_plan, scenario, seed, top.bound_usd, units, beta), top
+    def outcome(episodes: Episodes) -> Outcome:
+        bad = int((episodes.excess[single] > VIOLATION_TOLERANCE).sum())
+        limit = float(risk.hold_out(len(single), bad, beta))
+        return Outcome(episodes.returns, bad, len(single), limit, float(episodes.shortfall_kwh.mean()))
+
+    size = f"{days} days" if days == len(single) else f"{days} redraws of {len(single)} days"
+    test = TestSet(
+        title,
+        size,
+        model,
+        with_plan,
+        scenario,
+        seed,
+        top.bound_usd,
+        units,
+        beta,
+        outcome,
+        REWARD_TERMS,
+        bound_name="proven bound (hindsight)",
+    )
+    return test, top
+
+
+def first_of_each(units: NDArray[np.int64] | None, count: int) -> NDArray[np.int64]:
+    """Index of one episode per independent unit, (units,): redraws of a day are no new evidence of violations."""
+    if units is None:
+        return np.arange(count)
+    return np.sort(np.unique(units, return_index=True)[1])
 
 
 def _best_relaxed(lot: Instance, config: CompareConfig, tuning: Any) -> tuple[float, Solution]:
@@ -141,7 +164,7 @@ def _policy_certificate(
     replay = test.units is not None
     single = first_of_each(test.units, row.days)
     bad = int((result.episodes.excess > VIOLATION_TOLERANCE).sum())
-    eps = float(risk.hold_out(len(single), row.violated, test.beta))
+    found = {"beta": test.beta, "days": len(single), "violated": row.violated, "eps": row.limit}
     lot = test.model.instance
     return {
         "format": FORMAT,
@@ -156,26 +179,9 @@ def _policy_certificate(
         "actions": pack(result.episodes.actions),
         "mean_return_usd": float(result.returns.mean()),
         "days_violated": bad,
-        "risk": {"beta": test.beta, "days": len(single), "violated": row.violated, "eps": eps, "each_day_once": replay},
+        "risk": found | {"each_day_once": replay},
         "gap": {"multiplier": pack(top.multiplier), "mean_usd": float((test.bound - result.returns).mean())},
     }
-
-
-def paired(first: Result, second: Result, test: TestSet) -> tuple[float, float]:
-    """Mean difference of two policies on common scenarios and half its 95 % interval [$]."""
-    interval = mean_interval(first.returns - second.returns, test.units)
-    return interval.mean, (interval.high - interval.low) / 2.0
-
-
-def agent_lines(test: TestSet, results: Sequence[Result]) -> list[str]:
-    """Paired differences of every agent against predictive control, in words."""
-    control = next(r for r in results if r.row.policy.startswith("predictive control"))
-    lines = []
-    for result in results:
-        if result.row.kind == "agent":
-            mean, half = paired(result, control, test)
-            lines.append(f"{result.row.policy} minus predictive control: {mean:+.2f} ± {half:.2f} $/day (paired, 95 %)")
-    return lines
 
 
 def evaluate_bundle(path: Path, law_name: str, days: int, seed: int, beta: float) -> list[str]:
@@ -186,22 +192,7 @@ def evaluate_bundle(path: Path, law_name: str, days: int, seed: int, beta: float
     require(bundle.env_id == "V2G/ParkingLot-v0", "env_id of the bundle", bundle.env_id, "V2G/ParkingLot-v0")
     lot = Instance.from_dict(bundle.env_kwargs["instance"])
     test, _ = _test_set("fresh days", lot, law_name, bundle.env_kwargs.get("plan_kwh"), days, seed, beta)
-    row = evaluate(Contestant(path.name, "agent", lambda _: bundle), test, VIOLATION_TOLERANCE, REWARD_TERMS).row
-    return [
-        f"return    {row.mean_usd:.2f} $/day, 95 % [{row.low_usd:.2f}, {row.high_usd:.2f}], {row.independent} days "
-        f"of {row.law}",
-        f"gap       {row.gap_usd:.2f} $/day to the proven bound, at most {row.gap_limit_usd:.2f} (95 %, asymptotic)",
-        f"violated  {row.violated} of {row.violation_days} days, probability at most {row.limit:.4f} (confidence 1 - "
-        f"{beta:g})",
-    ]
-
-
-def _slug(*words: str) -> str:
-    return "-".join("".join(c if c.isalnum() else "-" for c in word.lower()).strip("-") for word in words)
-
-
-def _always(policy: Any) -> Callable[[Any], Any]:
-    return lambda model: policy
+    return result_lines(test, evaluate(Contestant(path.name, "agent", lambda _: bundle), test).row)
 
 
 def run(config: CompareConfig, out: Path, say: Callable[[str], None] = lambda text: None) -> Comparison:
@@ -214,10 +205,6 @@ def run(config: CompareConfig, out: Path, say: Callable[[str], None] = lambda te
         out: results folder, made if missing.
         say: receives a line per stage.
     """
-    from agents.bundle import load_bundle
-    from agents.config import load
-    from agents.sb3 import train
-
     lot = Instance.from_dict(config.instance)
     say(f"solving scenario programs with {config.n_samples} sampled days")
     robust = solve(lot, n_samples=config.n_samples, seed=config.seeds[0], beta=config.beta, looks=len(config.rho) + 1)
@@ -245,20 +232,11 @@ def run(config: CompareConfig, out: Path, say: Callable[[str], None] = lambda te
         ),
         Contestant("charge when cheap", "baseline", ChargeWhenCheap),
         Contestant("least laxity", "baseline", LeastLaxity),
-        Contestant(f"predictive control, q {quantile:g}", "baseline", lambda m: PredictiveControl(m, quantile)),
+        Contestant(f"{CONTROL}, q {quantile:g}", "baseline", lambda m: PredictiveControl(m, quantile)),
     ]
-    for name, steps in zip(config.agents, config.train_steps, strict=False):
-        settings = load(name)
-        environment = replace(settings.env, instance=config.instance)
-        settings = settings.replace(seed=config.seeds[4], env=environment, total_steps=steps)
-        folder = out / "agents" / f"{name}-{settings.hash[:12]}-{settings.seed}"
-        say(f"training {settings.algorithm.upper()} ({settings.total_steps} steps) in {folder}")
-        done = train(settings, folder, plan_kwh=robust.plan.tolist())
-        bundle = load_bundle(done.bundle)
-        title = settings.algorithm.upper()
-        if title in (each.name for each in contestants):
-            title = f"{title} ({name})"
-        contestants.append(Contestant(title, "agent", _always(bundle), sha256=bundle.hash))
+    contestants += trained_agents(
+        config.agents, config.train_steps, config.seeds[4], config.instance, out, say, robust.plan.tolist()
+    )
     plans = {"plan-robust": robust, "plan-relaxed": relaxed}
     return _evaluate_all(config, lot, contestants, plans, out, say)
 
@@ -282,13 +260,13 @@ def _evaluate_all(
     ):
         say(f"evaluating {len(contestants)} policies: {title.lower()}")
         test, top = _test_set(title, lot, law_name, shown, days, seed, config.beta)
-        certificates[_slug("bound", title)] = hindsight_certificate(lot, test.model.law.name, seed, top)
+        certificates[slug("bound", title)] = hindsight_certificate(lot, test.model.law.name, seed, top)
         mine = []
         for contestant in contestants:
-            result = evaluate(contestant, test, VIOLATION_TOLERANCE, REWARD_TERMS)
+            result = evaluate(contestant, test)
             mine.append(result)
             plan = shown if contestant.plan is None else contestant.plan
-            certificates[_slug("policy", contestant.name, title)] = _policy_certificate(
+            certificates[slug("policy", contestant.name, title)] = _policy_certificate(
                 contestant, test, result, top, plan
             )
         tests.append(test)
@@ -301,4 +279,4 @@ def _evaluate_all(
         "bound_usd": {test.title: float(test.bound.mean()) for test in tests},
     }
     write_results(out, [r for group in results for r in group], certificates, meta)
-    return Comparison(tuple(tests), tuple(results), plans, meta)
+    return Comparison(tuple(tests), tuple(results), plans, meta, CONTROL)

@@ -1,39 +1,25 @@
-"""Figures of a parking-lot comparison: money, violations, one day, and where the money comes from."""
+"""Figures of a parking-lot comparison: one day, and the words and colours of its money."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.compare import Result, Row, TestSet
-from agents.figures import BLUE, COLORS, GREEN, GREY, INK, ORANGE, PURPLE, RED, SKY, Draw
-from agents.parking_lot import Comparison
+from agents.compare import Result, TestSet
+from agents.figures import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, RED, SKY, Draw
 from baselines.parking_lot.samples import reachable, true_market
 from baselines.parking_lot.storage import solve_paths
-from v2g_env.metrics import mean_interval
 from v2g_env.parking_lot.instance import Instance
 from v2g_env.parking_lot.model import FACTS, VIOLATION_TOLERANCE
 
-__all__ = [
-    "TERMS",
-    "Profile",
-    "draw_day",
-    "draw_money",
-    "draw_returns",
-    "draw_violations",
-    "panels",
-    "profiles",
-    "ranked",
-    "views",
-]
+__all__ = ["TERMS", "TERM_COLORS", "Profile", "draw_day", "profiles"]
 
 Floats = NDArray[np.float64]
 
-_MARKERS = ("o", "s", "^", "D")
 TERMS = {
     "fee": "surplus bought",
     "return": "energy handed back",
@@ -43,7 +29,7 @@ TERMS = {
     "redistribution": "moves between cars",
     "imbalance": "imbalance",
 }  # money terms in words
-_TERM_COLORS = dict(zip(TERMS, (ORANGE, BLUE, PURPLE, SKY, GREY, GREEN, RED), strict=True))
+TERM_COLORS = dict(zip(TERMS, (ORANGE, BLUE, PURPLE, SKY, GREY, GREEN, RED), strict=True))
 
 
 class Profile(NamedTuple):
@@ -60,26 +46,6 @@ class Profile(NamedTuple):
     stored_kwh: Floats
     closed_kwh: Floats
     violated: NDArray[np.bool_]
-
-
-def ranked(results: Sequence[Result]) -> list[Result]:
-    """Results of one test set, highest mean return first."""
-    return sorted(results, key=lambda result: -result.row.mean_usd)
-
-
-def views(comparison: Comparison) -> tuple[list[str], dict[str, list[Row]], dict[str, float]]:
-    """Policies in the order of the first test set, and every set's rows and bound by title."""
-    names = [result.row.policy for result in ranked(comparison.results[0])]
-    pairs = list(zip(comparison.tests, comparison.results, strict=True))
-    tables = {test.title: [result.row for result in results] for test, results in pairs}
-    return names, tables, {test.title: mean_interval(test.bound, test.units).mean for test, _ in pairs}
-
-
-def panels(comparison: Comparison) -> tuple[list[Draw], list[str], tuple[float, float]]:
-    """Drawings, titles and size [inch] of the one picture that shows the comparison."""
-    names, tables, bounds = views(comparison)
-    draws = [draw_returns(names, tables, bounds), draw_violations(names, tables)]
-    return draws, ["Money", "Violations"], (12.0, 1.9 + 0.4 * len(names))
 
 
 def _profile(result: Result, day: int) -> Profile:
@@ -102,82 +68,6 @@ def profiles(test: TestSet, results: Sequence[Result], day: int) -> list[Profile
     """What every result's policy held on one day, and last what hindsight would have."""
     best = _hindsight(test, day)
     return [*(_profile(r, day) for r in results), Profile("hindsight optimum", best, best, np.zeros(len(best), bool))]
-
-
-def _policies(axes: Any, names: Sequence[str]) -> dict[str, float]:
-    """Name the vertical axis, best policy on top, and return each one's place."""
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.grid(axis="y", visible=False)
-    return {name: float(place) for place, name in enumerate(names)}
-
-
-def _legend_above(axes: Any, columns: int) -> None:
-    axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=columns, borderaxespad=0.2, handlelength=1.6)
-
-
-def _offsets(count: int) -> list[float]:
-    return [0.24 * (k - (count - 1) / 2.0) for k in range(count)]
-
-
-def draw_returns(names: Sequence[str], tables: Mapping[str, Sequence[Row]], bounds: Mapping[str, float]) -> Draw:
-    """Mean return of every policy with its interval, and the bound of each test set as a line."""
-
-    def draw(axes: Any) -> None:
-        place = _policies(axes, names)
-        for k, (title, shift) in enumerate(zip(tables, _offsets(len(tables)), strict=True)):
-            rows, color = tables[title], COLORS[k]
-            x = np.array([row.mean_usd for row in rows])
-            half = np.nan_to_num(np.array([row.high_usd for row in rows]) - x, posinf=0.0)
-            y = [place[row.policy] + shift for row in rows]
-            axes.errorbar(
-                x, y, xerr=half, fmt=_MARKERS[k], color=color, mfc="white" if k else color, capsize=2.5, label=title
-            )
-            axes.axvline(
-                bounds[title], color=color, ls=(0, (4, 2)) if k else "-", lw=1.4, label=f"bound, {title.lower()}"
-            )
-        axes.set_xlim(min(0.0, axes.get_xlim()[0]), max(bounds.values()) * 1.04)
-        axes.set_xlabel("mean return [$/day], interval 95 %")
-        _legend_above(axes, 2)
-
-    return draw
-
-
-def _linear_part(values: Sequence[float]) -> float:
-    """Largest power of ten below every positive value."""
-    positive = [value for value in values if value > 0.0]
-    return 10.0 ** math.floor(math.log10(min(positive))) if positive else 1e-3
-
-
-def draw_violations(names: Sequence[str], tables: Mapping[str, Sequence[Row]]) -> Draw:
-    """Violation frequency, its upper limit and the promise; logarithmic, with a linear part that holds zero."""
-    diamond = {"ls": "", "marker": "d", "ms": 7, "color": INK, "mfc": "none", "mew": 1.2}
-
-    def draw(axes: Any) -> None:
-        place = _policies(axes, names)
-        every = [row for rows in tables.values() for row in rows]
-        edge = _linear_part([v for row in every for v in (row.frequency, row.limit, row.promised or 0.0)])
-        axes.set_xscale("symlog", linthresh=edge, linscale=0.6)
-        axes.set_xlim(-0.15 * edge, 1.25)
-        for k, (title, shift) in enumerate(zip(tables, _offsets(len(tables)), strict=True)):
-            rows, color = tables[title], COLORS[k]
-            y = np.array([place[row.policy] + shift for row in rows])
-            seen, limit = [row.frequency for row in rows], [row.limit for row in rows]
-            said = np.array([np.nan if row.promised is None else row.promised for row in rows])
-            axes.hlines(y, seen, limit, color=color, lw=1.2)
-            axes.plot(limit, y, ls="", marker="|", ms=8, mew=1.6, color=color)
-            axes.plot(seen, y, ls="", marker=_MARKERS[k], color=color, mfc="white" if k else color, label=title)
-            axes.plot(said, y, **diamond)
-        axes.plot([], [], ls="", marker="|", ms=8, mew=1.6, color=GREY, label="upper limit after these days")
-        axes.plot([], [], label="promised before, at most", **diamond)
-        axes.axvline(edge, color=GREY, lw=0.8, ls=":")
-        decades = [edge * 10.0**k for k in range(round(-math.log10(edge)) + 1)]
-        axes.set_xticks([0.0, *decades], ["0", *(f"{100.0 * v:g} %" for v in decades)])
-        axes.minorticks_off()
-        axes.set_xlabel("probability that a day is violated (linear left of the dotted line)")
-        _legend_above(axes, 2)
-
-    return draw
 
 
 def draw_day(lot: Instance, capacity_kwh: Floats, shown: Sequence[Profile]) -> Draw:
@@ -224,27 +114,3 @@ def _price_strip(axes: Any, edges_h: Floats, price: Floats) -> None:
         )
     strip.set_ylim(0.0, 1.0)
     strip.axis("off")
-
-
-def draw_money(names: Sequence[str], money: Mapping[str, Mapping[str, float]]) -> Draw:
-    """Mean money terms of every policy as stacked bars, costs to the left, and their sum."""
-
-    def draw(axes: Any) -> None:
-        place = _policies(axes, names)
-        y = [place[name] for name in money]
-        ends = {True: np.zeros(len(y)), False: np.zeros(len(y))}
-        for term in next(iter(money.values())):
-            values = np.array([parts[term] for parts in money.values()])
-            if not values.any():
-                continue
-            label, color = TERMS.get(term, term), _TERM_COLORS.get(term, INK)
-            left = np.where(values >= 0.0, ends[True], ends[False])
-            axes.barh(y, values, 0.62, left=left, color=color, label=label)
-            ends[True] += np.maximum(values, 0.0)
-            ends[False] += np.minimum(values, 0.0)
-        axes.plot([sum(parts.values()) for parts in money.values()], y, "D", ms=5, color="white", mec=INK, label="sum")
-        axes.axvline(0.0, color=INK, lw=0.8)
-        axes.set_xlabel("mean per day [$], costs to the left")
-        _legend_above(axes, 4)
-
-    return draw

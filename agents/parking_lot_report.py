@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from agents.compare import Result, Row, TestSet
-from agents.parking_lot import Comparison, paired
-from agents.parking_lot_figures import (
-    TERMS,
-    draw_day,
-    draw_money,
-    draw_returns,
-    draw_violations,
-    profiles,
-    ranked,
-    views,
-)
+from agents.compare import Comparison, Result, TestSet, named
+from agents.compare_figures import ranked
+from agents.compare_report import agent_rows, best_agent, differences, half, money, percent, policy_figures, table
+from agents.parking_lot import CONTROL
+from agents.parking_lot_figures import TERM_COLORS, TERMS, draw_day, profiles
 from agents.report import Section
 from v2g_env.metrics import mean_interval
 from v2g_env.parking_lot.instance import Instance
@@ -30,8 +23,7 @@ LEAD = (
     "Money made and promises kept by certified plans, predictive control, simple rules and trained agents, "
     "on the same days for all."
 )
-_BOUND = "proven bound (hindsight)"
-_ROBUST, _CONTROL = "certified plan, robust", "predictive control"
+_ROBUST = "certified plan, robust"
 
 _PROBLEM = """
 Parked electric cars can store energy for a neighbouring community: the lot takes surplus solar power while it is
@@ -71,50 +63,21 @@ the number of policies looked at.
 """
 
 
-def _money(value: float) -> str:
-    return f"{round(value, 2) + 0.0:.2f}".replace("-", "−")  # the sum turns a negative zero into zero
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{100.0 * share:.3g}\u00a0%"
-
-
-def _half(low: float, high: float) -> str:
-    half = (high - low) / 2.0
-    return f"±\u00a0{half:.2f}" if np.isfinite(half) else "±\u00a0∞"
-
-
-def _named(results: Sequence[Result], start: str) -> Result | None:
-    return next((result for result in results if result.row.policy.startswith(start)), None)
-
-
-def _one(results: Sequence[Result], policy: str) -> Result:
-    return next(result for result in results if result.row.policy == policy)
-
-
-def _best_agent(results: Sequence[Result]) -> Result | None:
-    return next((result for result in ranked(results) if result.row.kind == "agent"), None)
-
-
-def _agents(rows: Sequence[Row], first: int = 0) -> dict[int, str]:
-    return {i: "agent" for i, row in enumerate(rows, first) if row.kind == "agent"}
-
-
 def _summary(comparison: Comparison) -> str:
     """The first test set in three sentences."""
     test, results = comparison.tests[0], ranked(comparison.results[0])
-    best, robust = results[0].row, _named(results, _ROBUST)
+    best, robust = results[0].row, named(results, _ROBUST)
     bound = mean_interval(test.bound, test.units).mean
     text = (
         f"On the {best.days} {test.title.lower()} no policy whatsoever can earn more than ${bound:.2f} a day on "
-        f"average. Nearest comes {best.policy} with ${best.mean_usd:.2f} {_half(best.low_usd, best.high_usd)}, "
-        f"{best.gap_percent:.0f} % below, and it violates on {_percent(best.frequency)} of the days."
+        f"average. Nearest comes {best.policy} with ${best.mean_usd:.2f} {half(best.low_usd, best.high_usd)}, "
+        f"{best.gap_percent:.0f} % below, and it violates on {percent(best.frequency)} of the days."
     )
     if robust is not None and robust.row.promised is not None:
         row = robust.row
         text += (
-            f" The robust certified plan earns ${row.mean_usd:.2f} {_half(row.low_usd, row.high_usd)}; "
-            f"at most {_percent(row.promised)} of days violated were promised, {_percent(row.frequency)} were seen."
+            f" The robust certified plan earns ${row.mean_usd:.2f} {half(row.low_usd, row.high_usd)}; "
+            f"at most {percent(row.promised)} of days violated were promised, {percent(row.frequency)} were seen."
         )
     return text
 
@@ -153,8 +116,8 @@ def _promises(comparison: Comparison) -> Section:
                 "rho [$]": program["rho"],
                 "samples N": plan.certificate["sample"]["n_samples"],
                 "support": len(plan.certificate["support"]),
-                "promised limit eps": _percent(risk["eps"]),
-                "planned [$/day]": _money(plan.value),
+                "promised limit eps": percent(risk["eps"]),
+                "planned [$/day]": money(plan.value),
             }
         )
     text = (
@@ -167,32 +130,7 @@ def _promises(comparison: Comparison) -> Section:
 
 
 def _table(test: TestSet, results: Sequence[Result]) -> Section:
-    bound = mean_interval(test.bound, test.units)
-    order = [result.row for result in ranked(results)]
-
-    def line(policy: str, mean: float, low: float, high: float, *others: str) -> dict[str, Any]:
-        names = ("gap [$]", "gap [%]", "days violated", "limit", "promised", "shortfall [kWh]", "decision [µs]")
-        values = {"policy": policy, "return [$/day], 95 %": f"{_money(mean)} {_half(low, high)}"}
-        return values | dict(zip(names, others or [""] * len(names), strict=True))
-
-    rows = [line(_BOUND, bound.mean, bound.low, bound.high)]
-    rows += [
-        line(
-            r.policy,
-            r.mean_usd,
-            r.low_usd,
-            r.high_usd,
-            _money(r.gap_usd),
-            f"{r.gap_percent:.1f}" if np.isfinite(r.gap_percent) else "",
-            f"{r.violated} / {r.violation_days}",
-            _percent(r.limit),
-            _percent(r.promised),
-            f"{r.shortfall_kwh:.2f}",
-            f"{r.decision_us:.1f}",
-        )
-        for r in order
-    ]
-    first = order[0]
+    first = results[0].row
     kind = f"{first.days} days"
     if first.days != first.independent:
         kind = f"{first.days} redraws of {first.independent} days, one of each counted for violations"
@@ -201,45 +139,12 @@ def _table(test: TestSet, results: Sequence[Result]) -> Section:
         f"violation probability at confidence 1 − {test.beta:g}. Promised: certified before, "
         "where a promise speaks of this law. Shortfall: energy fixed and not there, per day."
     )
-    return Section(f"Results: {test.title.lower()}", text, rows, marks={0: "bound"} | _agents(order, 1))
+    return table(test, results, text)
 
 
 def _figures(comparison: Comparison) -> list[Section]:
-    names, tables, bounds = views(comparison)
-    order = ranked(comparison.results[0])
-    money = {result.row.policy: result.money for result in order}
-    size = (8.6, 1.6 + 0.4 * len(names))
-    return [
-        Section(
-            "Return by policy",
-            "Mean return with its interval. The vertical lines are the proven bounds, beyond which nothing can lie.",
-            [],
-            draw_returns(names, tables, bounds),
-            size,
-        ),
-        Section(
-            "Violations by policy",
-            "Share of days violated (symbol), what it may be at most given so few days (bar), and what was "
-            "promised before (diamond). A symbol at 0 means that no violation was seen.",
-            [],
-            draw_violations(names, tables),
-            size,
-        ),
-        _day(comparison),
-        Section(
-            "Where the money comes from",
-            f"{comparison.tests[0].title}: mean of every term of the reward in $ a day. Their sum is the return.",
-            [_terms(name, parts) for name, parts in money.items()],
-            draw_money(names, money),
-            size,
-            _agents([result.row for result in order]),
-        ),
-    ]
-
-
-def _terms(policy: str, parts: Mapping[str, float]) -> dict[str, str]:
-    words = {TERMS.get(term, term): _money(value) for term, value in parts.items()}
-    return {"policy": policy} | words | {"sum": _money(sum(parts.values()))}
+    returns, violations, parts = policy_figures(comparison, TERMS, TERM_COLORS)
+    return [returns, violations, _day(comparison), parts]
 
 
 def _day(comparison: Comparison) -> Section:
@@ -247,39 +152,20 @@ def _day(comparison: Comparison) -> Section:
     test, results = comparison.tests[0], comparison.results[0]
     day = int(np.argsort(test.bound, kind="stable")[len(test.bound) // 2])
     lot = test.model.instance
-    shown = [r for r in (_named(results, _ROBUST), _named(results, _CONTROL), _best_agent(results)) if r is not None]
+    shown = [r for r in (named(results, _ROBUST), named(results, CONTROL), best_agent(results)) if r is not None]
     picture = draw_day(lot, test.scenario.capacity_kwh[day, : lot.steps], profiles(test, shown, day))
-    rows = [{"policy": _BOUND, "return [$]": _money(test.bound[day]), "shortfall [kWh]": ""}]
+    rows = [{"policy": test.bound_name, "return [$]": money(test.bound[day]), "shortfall [kWh]": ""}]
     for result in shown:
         short = result.episodes.shortfall_kwh[day]
-        cells = (result.row.policy, _money(result.returns[day]), _money(short))
+        cells = (result.row.policy, money(result.returns[day]), money(short))
         rows.append(dict(zip(rows[0], cells, strict=True)))
     text = (
         f"{test.title}, number {day}: its bound is the median of all, so it is neither an easy day nor a hard one. "
         "Grey is what the cars that stay can hold; cars whose departure is not yet known make it uncertain beforehand. "
         "The strip on top is the retail price. The hindsight optimum knows the day and is what the bound is made of."
     )
-    marks = {0: "bound"} | _agents([result.row for result in shown], 1)
+    marks = {0: "bound"} | agent_rows([result.row for result in shown], 1)
     return Section("One day in detail", text, rows, picture, (8.6, 3.6), marks)
-
-
-def _differences(comparison: Comparison) -> list[Section]:
-    """Every policy minus predictive control on common days, agents first; nothing if that did not take part."""
-    base = [_named(results, _CONTROL) for results in comparison.results]
-    if base[0] is None:
-        return []
-    others = [result.row for result in ranked(comparison.results[0]) if result is not base[0]]
-    others.sort(key=lambda row: row.kind != "agent")
-    rows: list[dict[str, Any]] = [{"policy": row.policy} for row in others]
-    for test, results, against in zip(comparison.tests, comparison.results, base, strict=True):
-        for row, line in zip(others, rows, strict=True):
-            mean, half = paired(_one(results, row.policy), against, test)  # type: ignore[arg-type]
-            line[f"{test.title.lower()} [$/day]"] = f"{_money(mean)} {_half(-half, half)}"
-    text = (
-        f"Return minus that of {base[0].row.policy}, day by day, so that what is common to both cancels; interval "
-        "95 %. Where it excludes zero, these days can tell the two apart."
-    )
-    return [Section("Against predictive control", text, rows, marks=_agents(others))]
 
 
 def sections(comparison: Comparison) -> list[Section]:
@@ -289,7 +175,7 @@ def sections(comparison: Comparison) -> list[Section]:
         Section("The result in short", _summary(comparison), []),
         *(_table(test, results) for test, results in zip(comparison.tests, comparison.results, strict=True)),
         *_figures(comparison),
-        *_differences(comparison),
+        *differences(comparison),
         _promises(comparison),
         Section("What was run", "Everything below is also in `compare.json`.", _run_rows(comparison)),
         Section("How to check", _CHECK, []),

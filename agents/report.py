@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ from v2g_env import __version__
 from v2g_env.core.validate import require
 
 if TYPE_CHECKING:
-    from agents.parking_lot import Comparison
+    from agents.compare import Comparison
 
 __all__ = ["Section", "write_report", "write_study_report"]
 
@@ -180,10 +181,10 @@ def write_report(comparison: Comparison, out: Path) -> Path:
     Returns:
         Path of the page.
     """
-    from agents.parking_lot_figures import panels
-    from agents.parking_lot_report import LEAD, TITLE, sections
+    from agents.compare_figures import panels
 
+    words = importlib.import_module(f"agents.{comparison.meta['problem']}_report")
     out = Path(out)
     draws, titles, size = panels(comparison)
     png(draws, titles, size, out / "figures" / "comparison.png")
-    return _write(TITLE, LEAD, sections(comparison), out)
+    return _write(words.TITLE, words.LEAD, words.sections(comparison), out)

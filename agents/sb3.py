@@ -87,7 +87,7 @@ def build_model(config: TrainConfig, envs: NativeVecEnv) -> Any:
             policy_kwargs={"net_arch": list(params.net_arch), "activation_fn": torch.nn.ReLU},
             **shared,
         )
-    return PPO(
+    model = PPO(
         "MlpPolicy",
         envs,
         learning_rate=_schedule(params),
@@ -103,6 +103,12 @@ def build_model(config: TrainConfig, envs: NativeVecEnv) -> Any:
         },
         **shared,
     )
+    if params.action_start:
+        size = envs.action_space.shape[0]
+        require(len(params.action_start) == size, "length of action_start", len(params.action_start), str(size))
+        with torch.no_grad():
+            model.policy.action_net.bias.copy_(torch.tensor(params.action_start))
+    return model
 
 
 def _schedule(params: PPOParams) -> Any:

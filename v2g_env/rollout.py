@@ -27,6 +27,7 @@ class Episodes(NamedTuple):
         actions: (n, T, k) float32.
         facts: (n, T, facts) facts of every step.
         decision_s: mean wall time of a decision per episode and step [s], batched calls.
+        rewards: (n, T) sum of all terms of every step [$].
     """
 
     money: Floats
@@ -35,6 +36,7 @@ class Episodes(NamedTuple):
     actions: NDArray[np.float32]
     facts: Floats
     decision_s: float
+    rewards: Floats
 
     @property
     def returns(self) -> Floats:
@@ -74,7 +76,7 @@ def rollout(model: Any, scenario: Any, policy: Policy) -> Episodes:
     state = model.initial(scenario)
     n, steps = len(scenario[0]), model.instance.steps
     money: Any = 0.0
-    facts, actions = [], []
+    facts, actions, rewards = [], [], []
     memory: tuple[Any, ...] | None = None
     spent = 0.0
     start = np.ones(n, bool)
@@ -94,6 +96,7 @@ def rollout(model: Any, scenario: Any, policy: Policy) -> Episodes:
         actions.append(chosen)
         state, earned, fact = model.step(scenario, state, check_action(chosen, (n, model.action_size)))
         money = money + earned
+        rewards.append(earned.sum(axis=1))
         facts.append(fact)
     every = np.stack(facts, axis=1)
     return Episodes(
@@ -103,4 +106,5 @@ def rollout(model: Any, scenario: Any, policy: Policy) -> Episodes:
         np.stack(actions, axis=1),
         every,
         spent / (n * steps),
+        np.stack(rewards, axis=1),
     )

@@ -160,7 +160,7 @@ def safe_kappa(program, work):
 
 @njit(cache=True)
 def deviation_below(y, part, chord, rigorous, forward):
-    """part x sqrt(q(y / part)) up to chord x part and its chord to (part, 0) beyond: concave in y, never above."""
+    """Part x sqrt(q(y / part)) up to chord x part and its chord to (part, 0) beyond: concave in y, never above."""
     z = y / part
     if z <= chord:
         return part * np.sqrt(spread(z, rigorous, forward)[0])
@@ -213,6 +213,31 @@ def peak(program, a, row, straight, bend, forward, low, high):
     if low <= at <= high:
         best = max(best, psi(program, a, at, row, straight, bend, forward))
     return best
+
+
+@njit(cache=True)
+def unit_vector(square, other):
+    """Direction in which sqrt(square + other) is linearised; hyperbolic for a negative ``other``."""
+    if other >= 0.0:
+        root = np.sqrt(square + other)
+        return np.sqrt(square) / root, np.sqrt(other) / root
+    cross = -other if -other < (1.0 - 1e-6) * square else 0.9 * square  # no bid here: any direction is valid
+    root = np.sqrt(square - cross)
+    return np.sqrt(square) / root, np.sqrt(cross) / root
+
+
+@njit(cache=True)
+def part_of(program, t, a, flow, plugged):
+    """Share of arc ``a`` in its class's plugged drivers, in units of 2^-40 so that shares sum up to 1 exactly."""
+    unit = 2.0**-40
+    others, last = 0.0, -1
+    for b in program.member[t]:
+        if b >= 0 and program.group[b] == program.group[a]:
+            last = b
+    for b in program.member[t]:
+        if b >= 0 and program.group[b] == program.group[a] and b != last:
+            others += np.round(flow[b] / plugged / unit) * unit
+    return 1.0 - others if a == last else np.round(flow[a] / plugged / unit) * unit
 
 
 @njit(cache=True)
@@ -274,16 +299,17 @@ def separate(program, work, price, variable, low, high, kappa, rows, bends):
                 continue
             k = program.group[a]
             if arcs_of_class[k] > 1.0:
-                rows[a, 8], rows[a, 9] = flow[a] / plugged[k], 0.5 * (1.0 + plugged[k])
+                rows[a, 8], rows[a, 9] = part_of(program, t, a, flow, plugged[k]), 0.5 * (1.0 + plugged[k])
             for i in range(2):
                 c0, c1, c2 = program.coef[j, i]
-                square = c1 * total * total + c2 * (back if i == 0 else ahead)
                 bends[a, i] = 0.0
-                if c0 != 0.0 and square > 0.0:
-                    root = np.sign(c0) * np.sqrt(square)
+                if c0 != 0.0 and total > 0.0:
+                    q = back if i == 0 else ahead
+                    long, cross = unit_vector(c1 * total * total, c2 * q)
                     pay = program.profit * program.price[t] * program.share[k]
-                    bends[a, i, 0] = pay * (c0 - c1 * total / root)
-                    bends[a, i, 1] = pay * c2 * np.sqrt(spread(plugged[k], program.rigorous, i == 1)[0]) / root
+                    part = np.sqrt(spread(plugged[k], program.rigorous, i == 1)[0] / q) if q > 0.0 else 0.0
+                    bends[a, i, 0] = pay * (c0 - np.sign(c0) * np.sqrt(c1) * long)
+                    bends[a, i, 1] = pay * np.sqrt(abs(c2)) * cross * part
     return constant
 
 

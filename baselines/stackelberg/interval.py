@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Interval", "hull", "point"]
+__all__ = ["Interval", "point"]
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -112,8 +112,3 @@ class Interval:
 def point(value: Any) -> Interval:
     """Exact numbers as intervals of width 0; intervals are passed through."""
     return value if isinstance(value, Interval) else Interval(value, value)
-
-
-def hull(a: Interval, b: Interval) -> Interval:
-    """Smallest interval that contains both."""
-    return Interval(np.minimum(a.low, b.low), np.maximum(a.high, b.high))

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.certificate import FORMAT, pack
+from baselines.stackelberg.certify import certify
 from baselines.stackelberg.search import Search, SearchResult
-from v2g_env.core.validate import InvalidInputError, number, require
+from v2g_env.core.validate import InvalidInputError, number
 from v2g_env.stackelberg.game import Game
 from v2g_env.stackelberg.instance import Instance
 
-__all__ = ["Solution", "continuous", "digest", "solve"]
+__all__ = ["Solution", "continuous", "solve"]
 
 Floats = NDArray[np.float64]
 
@@ -34,7 +33,9 @@ class Solution:
         levels: (T,) indices of the rebate levels.
         nodes: nodes of the search tree.
         seconds: time of the search.
-        certificate: plain data that ``v2g check`` verifies without a solver.
+        game: what was solved.
+        search: the search with its tree.
+        multiplier: price of the platform's profit in the bound (owner "drivers").
     """
 
     plan: Floats
@@ -44,7 +45,14 @@ class Solution:
     levels: NDArray[np.int64]
     nodes: int
     seconds: float
-    certificate: dict[str, Any]
+    game: Game
+    search: SearchResult
+    multiplier: float
+
+    @cached_property
+    def certificate(self) -> dict[str, Any]:
+        """Plain data that ``v2g check`` verifies without a solver; its bound is rigorous (made on first use)."""
+        return certify(self.game, self.search, self.multiplier)
 
 
 def solve(
@@ -76,7 +84,6 @@ def solve(
     if result.levels is None:
         raise InvalidInputError("owner = 'drivers'; allowed: a game in which some rebates leave the platform no loss")
     left = (result.bound - result.value) / search.scale
-    certificate = _certificate(game, result, multiplier, left)
     plan = game.levels[result.levels]
     return Solution(
         plan,
@@ -86,7 +93,9 @@ def solve(
         result.levels,
         len(result.nodes),
         result.seconds,
-        certificate,
+        game,
+        result,
+        multiplier,
     )
 
 
@@ -123,37 +132,3 @@ def _multiplier(game: Game) -> float:
         else:
             high = middle
     return max(high, floor)
-
-
-def digest(certificate: dict[str, Any]) -> str:
-    """SHA-256 over the certificate's other fields: tells damage from change."""
-    content = {key: value for key, value in certificate.items() if key != "digest"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
-
-
-def _certificate(game: Game, result: SearchResult, multiplier: float, gap: float) -> dict[str, Any]:
-    assert result.levels is not None
-    nodes = result.nodes
-    require(len(nodes) > 0, "nodes of the tree", 0, "at least the root")
-    certificate: dict[str, Any] = {
-        "format": FORMAT,
-        "problem": "stackelberg",
-        "kind": "optimal rebates",
-        "instance": game.to_dict(),
-        "instance_sha256": game.hash,
-        "levels": [int(k) for k in result.levels],
-        "value_usd": result.value,
-        "bound_usd": result.bound,
-        "gap": gap,
-        "multiplier": multiplier,
-        "tree": {
-            "parent": pack(np.array([node.parent for node in nodes], np.int32)),
-            "upper": pack(np.array([node.upper for node in nodes], bool)),
-            "period": pack(np.array([node.period for node in nodes], np.int32)),
-            "level": pack(np.array([node.level for node in nodes], np.int32)),
-            "kappa": pack(np.array([node.kappa for node in nodes])),
-            "rebates": pack(np.array([node.rebates for node in nodes])),
-        },
-    }
-    certificate["digest"] = digest(certificate)
-    return certificate

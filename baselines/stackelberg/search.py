@@ -305,7 +305,8 @@ class Search:
         value = self.maximise(self.levels[low], self.levels[high], values, price)
         bound = self.bound(value, self.levels[low], self.levels[high], price, apart)
         point = self._point
-        narrow(self.program, point.rows, point.bends, point.peaks, bound - self._best.value, self._ranges)
+        for _ in range(2):  # the second time on a finer grid
+            narrow(self.program, point.rows, point.bends, point.peaks, bound - self._best.value, self._ranges)
         self._best.nodes.append(Node(-1, False, -1, -1, point.rebates, point.kappa, bound))
         self._best.bound = bound
         heap.append(_Open(-bound, 0, low, high, values, price, _scores(point.excess, second), apart))
@@ -380,4 +381,3 @@ class Search:
 
 def _scores(excess: Floats, second: Floats) -> Floats:
     return np.stack([excess, second])
-

@@ -1,4 +1,4 @@
-"""Rigorous enclosures of the Bernoulli's squared deviation q, its square root, and the bid's coefficients.
+"""Rigorous enclosures of the Bernoulli's squared deviation q and of its square root.
 
 Above 1/2 (below, for the forward deviation) the rigorous q is f(u) = u / (4 atanh u), u = |2y - 1|. The coefficients
 1/(2k+1) of atanh(u)/u are log-convex, so by Kaluza's theorem all coefficients of f after the first are negative:
@@ -9,123 +9,107 @@ known because f(1) = 0.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+from numba import njit
 
-from baselines.stackelberg.interval import Interval, hull, point
-from v2g_env.stackelberg.game import Game
+from baselines.stackelberg.rounding import add, div, log, mul, neg, sqr, sqrt, sub
 
-__all__ = ["bid_coefficients", "root_of_spread", "spread_of"]
+__all__ = ["enclose_root", "enclose_spread"]
 
-Floats = NDArray[np.float64]
-Triple = tuple[Interval, Interval, Interval]
-
-# f(u) = 1/4 (1 - u^2/3 - 4u^4/45 - 44u^6/945 - 428u^8/14175 - rest), the rest's coefficients sum up to less than this
+# 4 f(u) = 1 - u^2/3 - 4u^4/45 - 44u^6/945 - 428u^8/14175 - rest; the rest's coefficients sum up to less than _REST
 _REST = 0.503
 _NEAR = 0.06
 
 
-def _near_half(u: Interval) -> Triple:
-    v = u.square()
-    known = 1.0 - v / 3.0 - 4.0 * v.square() / 45.0 - 44.0 * v * v.square() / 945.0 - 428.0 * v.square().square() / 14175.0
-    power = v.square().square() * v  # u^10
-    zero = np.zeros_like(u.low)
-    value = 0.25 * (known - Interval(zero, (_REST * power).high))
-    slope = 0.25 * u * (-2.0 / point(3.0) - 16.0 * v / 45.0 - 264.0 * v.square() / 945.0 - 3424.0 * v * v.square() / 14175.0)
-    # sum k c_k u^(k-1) <= rest x max k u^(k-1) over k >= 10, largest at k = 10 for u <= .06; likewise k (k - 1)
-    steep = u * v.square().square()
-    slope = slope - Interval(zero, (0.25 * 10.0 * _REST * steep).high)
-    curve = 0.25 * (
-        -2.0 / point(3.0) - 48.0 * v / 45.0 - 1320.0 * v.square() / 945.0 - 23968.0 * v * v.square() / 14175.0
-    ) - Interval(zero, (0.25 * 90.0 * _REST * v.square().square()).high)
-    return value, slope, curve
+@njit(cache=True)
+def ratio(a, b):
+    """The fraction a / b of whole numbers."""
+    return div((float(a), float(a)), (float(b), float(b)))
 
 
-def _far(u: Interval, y: Interval, rest: Interval) -> Triple:
-    """f, f', f'' from the closed form; y, rest = 1 - y exactly with u = y - rest."""
-    t = 0.5 * (y.log() - rest.log())
-    t1 = 1.0 / (4.0 * y * rest)
-    t2 = 2.0 * u * t1.square()
-    value = u / (4.0 * t)
-    slope = (t - u * t1) / (4.0 * t.square())
-    curve = -(u * t2 * t + 2.0 * t1 * (t - u * t1)) / (4.0 * t * t.square())
-    return value, slope, curve
+@njit(cache=True)
+def near_half(u):
+    """f, f', f'' for 0 <= u <= .06 from the series."""
+    v = sqr(u)
+    v2 = sqr(v)
+    v3, v4 = mul(v, v2), sqr(v2)
+    one = (1.0, 1.0)
+    total = sub(sub(one, mul(v, ratio(1, 3))), mul(v2, ratio(4, 45)))
+    total = sub(sub(total, mul(v3, ratio(44, 945))), mul(v4, ratio(428, 14175)))
+    total = sub(total, (0.0, mul(mul(v4, v), (_REST, _REST))[1]))
+    slope = add(add(ratio(2, 3), mul(v, ratio(16, 45))), add(mul(v2, ratio(264, 945)), mul(v3, ratio(3424, 14175))))
+    # sum over k >= 10 of k c_k u^(k-1) is largest at k = 10 for u <= .06; likewise with k (k - 1)
+    slope = add(mul(u, slope), (0.0, mul(mul(v4, u), (10.0 * _REST, 10.0 * _REST))[1]))
+    curve = add(add(ratio(2, 3), mul(v, ratio(48, 45))), add(mul(v2, ratio(1320, 945)), mul(v3, ratio(23968, 14175))))
+    curve = add(curve, (0.0, mul(v4, (90.0 * _REST, 90.0 * _REST))[1]))
+    quarter = (0.25, 0.25)
+    return mul(total, quarter), neg(mul(slope, quarter)), neg(mul(curve, quarter))
 
 
-def _upper_half(y: Interval) -> Triple:
-    """q, q', q'' of the rigorous backward deviation for 1/2 <= y <= 1, at points (y.low == y.high up to rounding)."""
-    u = 2.0 * y - 1.0
-    u = Interval(np.clip(u.low, 0.0, 1.0), np.clip(u.high, 0.0, 1.0))
-    near = _near_half(Interval(np.minimum(u.low, _NEAR), np.minimum(u.high, _NEAR)))
-    far_y = Interval(np.clip(y.low, 0.52, 1.0), np.clip(y.high, 0.52, 1.0))
-    rest = 1.0 - far_y
-    rest = Interval(np.maximum(rest.low, 0.0), rest.high)
-    far = _far(Interval(np.maximum(u.low, 0.04), np.maximum(u.high, 0.04)), far_y, rest)
-    close = u.high < _NEAR
-    parts = []
-    for k, factor in enumerate((1.0, 2.0, 4.0)):
-        a, b = near[k], far[k]
-        parts.append(Interval(factor * np.where(close, a.low, b.low), factor * np.where(close, a.high, b.high)))
-    at_one = y.high >= 1.0
-    value = Interval(np.where(at_one, np.minimum(parts[0].low, 0.0), parts[0].low), parts[0].high)
-    slope = Interval(np.where(at_one, -np.inf, parts[1].low), parts[1].high)
-    curve = Interval(np.where(at_one, -np.inf, parts[2].low), parts[2].high)
-    return Interval(np.maximum(value.low, 0.0), np.minimum(value.high, 0.25)), slope, curve
+@njit(cache=True)
+def upper_half(y):
+    """q, q', q'' of the rigorous backward deviation at a number y in [1/2, 1]."""
+    if y >= 1.0:
+        return (0.0, 0.0), (-np.inf, -0.4), (-np.inf, -0.6)
+    u = (2.0 * y - 1.0, 2.0 * y - 1.0)  # exact for y in [1/2, 1]
+    if u[0] < _NEAR:
+        value, slope, curve = near_half(u)
+    else:
+        rest = (1.0 - y, 1.0 - y)  # exact as well
+        t = mul(sub(log((y, y)), log(rest)), (0.5, 0.5))
+        t1 = div((0.25, 0.25), mul((y, y), rest))
+        t2 = mul(mul((2.0, 2.0), u), sqr(t1))
+        value = div(mul(u, (0.25, 0.25)), t)
+        bracket = sub(t, mul(u, t1))
+        slope = div(mul(bracket, (0.25, 0.25)), sqr(t))
+        top = add(mul(mul(u, t2), t), mul(mul((2.0, 2.0), t1), bracket))
+        curve = neg(div(mul(top, (0.25, 0.25)), mul(t, sqr(t))))
+    value = (max(value[0], 0.0), min(value[1], 0.25))
+    return value, (2.0 * slope[0], 2.0 * slope[1]), (4.0 * curve[0], 4.0 * curve[1])
 
 
-def _parabola(y: Interval) -> Triple:
-    rest = 1.0 - y
-    low, high = point(y.low), point(y.high)
-    ends = hull(low * (1.0 - low), high * (1.0 - high))
-    top = np.where((y.low <= 0.5) & (y.high >= 0.5), 0.25, ends.high)
-    value = Interval(np.maximum(ends.low, 0.0), np.minimum(top, 0.25))
-    return value, rest - y, point(np.full_like(y.low, -2.0))
+@njit(cache=True)
+def parabola(y):
+    """Y (1 - y), its slope and curvature over an interval within [0, 1]."""
+    left = mul((y[0], y[0]), sub((1.0, 1.0), (y[0], y[0])))
+    right = mul((y[1], y[1]), sub((1.0, 1.0), (y[1], y[1])))
+    low, high = min(left[0], right[0]), max(left[1], right[1])
+    if y[0] <= 0.5 <= y[1]:
+        high = 0.25
+    return (max(low, 0.0), min(high, 0.25)), sub((1.0, 1.0), mul((2.0, 2.0), y)), (-2.0, -2.0)
 
 
-def spread_of(y: Interval, rigorous: bool, forward: bool) -> Triple:
-    """Enclosures of q, q' and q'' over intervals of y within [0, 1]."""
+@njit(cache=True)
+def enclose_spread(y, rigorous, forward):
+    """Enclosures of q, q' and q'' over an interval y within [0, 1]."""
+    y = (min(max(y[0], 0.0), 1.0), min(max(y[1], 0.0), 1.0))
     if not rigorous:
-        return _parabola(y)
+        return parabola(y)
+    mirrored = y
     if forward:
-        value, slope, curve = spread_of(1.0 - y, True, False)
-        return value, -slope, curve
-    y = Interval(np.clip(y.low, 0.0, 1.0), np.clip(y.high, 0.0, 1.0))
-    below = _parabola(Interval(np.minimum(y.low, 0.5), np.minimum(y.high, 0.5)))
-    left = _upper_half(point(np.maximum(y.low, 0.5)))
-    right = _upper_half(point(np.maximum(y.high, 0.5)))
-    above = tuple(Interval(right[k].low, left[k].high) for k in range(3))  # all three decrease
-    result = []
-    for k in range(3):
-        both = hull(below[k], above[k])
-        low = np.where(y.high <= 0.5, below[k].low, np.where(y.low >= 0.5, above[k].low, both.low))
-        high = np.where(y.high <= 0.5, below[k].high, np.where(y.low >= 0.5, above[k].high, both.high))
-        result.append(Interval(low, high))
-    return result[0], result[1], result[2]
+        back = sub((1.0, 1.0), y)
+        mirrored = (max(back[0], 0.0), min(back[1], 1.0))
+    if mirrored[1] <= 0.5:
+        value, slope, curve = parabola(mirrored)
+    else:
+        first = upper_half(max(mirrored[0], 0.5))
+        last = upper_half(mirrored[1])  # value, slope and curvature decrease above 1/2
+        value, slope, curve = (last[0][0], first[0][1]), (last[1][0], first[1][1]), (last[2][0], first[2][1])
+        if mirrored[0] < 0.5:
+            v, s, c = parabola((mirrored[0], 0.5))
+            value = (min(value[0], v[0]), max(value[1], v[1]))
+            slope = (min(slope[0], s[0]), max(slope[1], s[1]))
+            curve = (min(curve[0], c[0]), max(curve[1], c[1]))
+    if forward:
+        slope = neg(slope)
+    return value, slope, curve
 
 
-def root_of_spread(y: Interval, rigorous: bool, forward: bool) -> Triple:
-    """Enclosures of sqrt(q), its first and its second derivative (which is not positive: sqrt(q) is concave)."""
-    q, slope, curve = spread_of(y, rigorous, forward)
-    root = q.sqrt()
-    first = slope / (2.0 * root)
-    second = curve / (2.0 * root) - slope.square() / (4.0 * root * q)
-    return root, first, Interval(second.low, np.minimum(second.high, 0.0))
-
-
-def bid_coefficients(game: Game) -> list[list[tuple[Interval, Interval, Interval] | None]]:
-    """Enclosures of (a, sqrt(b), sqrt(c)) per requirement and condition, None where a condition allows no bid."""
-    result: list[list[tuple[Interval, Interval, Interval] | None]] = []
-    m = point(float(game.drivers))
-    for each in game.requirements:
-        eta, psi, mean = point(each.eta), point(each.power_kw), point(each.mean)
-        rest = 1.0 - eta
-        first = (-2.0 * eta.log()).sqrt(), each.forward
-        second = rest / eta * (-2.0 * rest.log()).sqrt(), each.backward
-        row: list[tuple[Interval, Interval, Interval] | None] = []
-        for beta, deviation in (first, second):
-            gap = mean.square() - (beta * deviation).square()
-            if gap.low > 0.0:
-                row.append((psi * m * mean / gap, beta * deviation * psi * m / gap, beta * psi * (m / gap).sqrt()))
-            else:
-                row.append(None)
-        result.append(row)
-    return result
+@njit(cache=True)
+def enclose_root(y, rigorous, forward):
+    """Enclosures of sqrt(q), its slope, and its curvature (not positive: sqrt(q) is concave)."""
+    q, slope, curve = enclose_spread(y, rigorous, forward)
+    root = sqrt(q)
+    twice = (2.0 * root[0], 2.0 * root[1])
+    first = div(slope, twice)
+    second = sub(div(curve, twice), div(sqr(slope), mul((4.0 * root[0], 4.0 * root[1]), q)))
+    return root, first, (second[0], min(second[1], 0.0))

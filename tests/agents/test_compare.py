@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from agents.compare import Contestant, evaluate, table_lines
-from agents.parking_lot import CompareConfig, agent_lines, paired, run
+from agents.compare import Contestant, agent_lines, evaluate, paired, table_lines
+from agents.parking_lot import CompareConfig, run
 from baselines.certificate import check, load
 from baselines.parking_lot.policies import DoNothing, PredictiveControl
 from v2g_env.core.validate import InvalidInputError
 from v2g_env.parking_lot.instance import Instance
-from v2g_env.parking_lot.model import REWARD_TERMS, VIOLATION_TOLERANCE
+from v2g_env.parking_lot.model import REWARD_TERMS
 
 TINY = CompareConfig(
     n_samples=200,
@@ -65,8 +65,8 @@ def test_the_table_file_says_what_the_results_say(compared):
 
 def test_the_table_fits_a_terminal(compared):
     comparison, _ = compared
-    for test, results in zip(comparison.tests, comparison.results, strict=True):
-        lines = table_lines(results, test.bound) + agent_lines(test, results)
+    for number, (test, results) in enumerate(zip(comparison.tests, comparison.results, strict=True)):
+        lines = table_lines(test, results) + agent_lines(comparison, number)
         assert max(map(len, lines)) <= 80
         assert len(lines) == len(results) + 5
 
@@ -89,19 +89,19 @@ def test_a_policy_above_the_proven_bound_stops_the_comparison(compared):
     test = compared[0].tests[0]
     wrong = dataclasses.replace(test, bound=test.bound - 1e3)
     with pytest.raises(InvalidInputError, match="proven bound"):
-        evaluate(Contestant("idle", "baseline", DoNothing), wrong, VIOLATION_TOLERANCE, REWARD_TERMS)
+        evaluate(Contestant("idle", "baseline", DoNothing), wrong)
 
 
 def test_a_policy_does_not_differ_from_itself(compared):
     test = compared[0].tests[1]
     control = Contestant("control", "baseline", PredictiveControl)
-    result = evaluate(control, test, VIOLATION_TOLERANCE, REWARD_TERMS)
+    result = evaluate(control, test)
     assert paired(result, result, test) == (0.0, 0.0)
 
 
 def test_real_days_count_once_however_often_they_are_redrawn(compared):
     row = compared[0].results[1][0].row
-    assert (row.days, row.independent, row.violation_days) == (96, 48, 48)
+    assert (row.days, row.independent, row.trials) == (96, 48, 48)
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def test_every_policy_and_every_number_of_the_results_is_on_the_page(comparison,
             for number in (row.mean_usd, row.gap_usd, row.shortfall_kwh):
                 assert f"{number:.2f}".replace("-", "−") in page.text
             assert f"±\u00a0{(row.high_usd - row.low_usd) / 2:.2f}" in page.text
-            assert f"{row.violated} / {row.violation_days}" in page.text
+            assert f"{row.violated} / {row.trials}" in page.text
             assert f"{100 * row.limit:.3g}\u00a0%" in page.text
             assert f"{row.decision_us:.1f}" in page.text
             if row.promised is not None:

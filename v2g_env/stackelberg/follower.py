@@ -90,7 +90,9 @@ def arcs_of(classes: tuple[DriverClass, ...]) -> Arcs:
         means.append(network.mean_usd)
         deviations.append(network.deviation_usd)
         sources.append(number[network.source])
-    tail, head, period, group, original = (np.concatenate(column).astype(np.int64) for column in zip(*parts, strict=True))
+    tail, head, period, group, original = (
+        np.concatenate(column).astype(np.int64) for column in zip(*parts, strict=True)
+    )
     band = int(np.max(np.where(head >= 0, np.abs(head - tail), 0)))
     return Arcs(
         tail,

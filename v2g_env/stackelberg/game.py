@@ -189,7 +189,9 @@ class Game:
         )
         for name in ("drivers", "price_usd_per_kw", "levels_usd_per_h"):
             require(name in given, f"field {name} of the game", "missing", "every field without a default")
-        fixed: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+        fixed: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in given.items()
+        }
         return cls(**fixed)
 
 

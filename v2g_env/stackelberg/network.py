@@ -140,7 +140,9 @@ class Network:
             require(key in names, "field of the network", key, ", ".join(names))
         for name in names:
             require(name in values, f"field {name} of the network", "missing", ", ".join(names))
-        fixed: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        fixed: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }
         return cls(**fixed)
 
 
