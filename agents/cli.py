@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from v2g_env.core.validate import InvalidInputError
 
 __all__ = ["main"]
 
+_PROBLEMS = ("parking-lot", "stackelberg")
+
 
 def _envs(_: argparse.Namespace) -> None:
     from v2g_env.registration import ENVIRONMENTS
@@ -24,10 +27,19 @@ def _envs(_: argparse.Namespace) -> None:
         print(f"{entry.id:26s} {entry.problem}")
 
 
-def _instance(path: str | None) -> Any:
-    from v2g_env.parking_lot.instance import Instance
+def _instance(path: str | None, problem: str = "parking_lot") -> Any:
+    found = importlib.import_module(f"v2g_env.{problem}.instance").Instance
+    return found() if path is None else found.from_file(path)
 
-    return Instance() if path is None else Instance.from_file(path)
+
+def _clock() -> Callable[[str], None]:
+    """Prints a line of progress with the time since the call."""
+    begin = time.perf_counter()
+
+    def say(text: str) -> None:
+        print(f"[{time.perf_counter() - begin:5.0f} s] {text}", flush=True)
+
+    return say
 
 
 def _solve(arguments: argparse.Namespace) -> None:
@@ -59,14 +71,34 @@ def _solve(arguments: argparse.Namespace) -> None:
         print(f"certificate: {arguments.out}")
 
 
-def _check(arguments: argparse.Namespace) -> None:
-    from baselines.certificate import check, load
+def _solve_stackelberg(arguments: argparse.Namespace) -> None:
+    from agents.stackelberg_solve import day_game, day_lines
+    from baselines.certificate import check, save
+    from baselines.stackelberg import solve
 
-    lot = None if arguments.instance is None else _instance(arguments.instance)
+    fleet = _instance(arguments.instance, "stackelberg")
+    game = day_game(fleet, arguments.price, arguments.weekend, arguments.plugged)
+    solution = solve(game, arguments.gap, arguments.seconds, _clock())
+    for line in day_lines(game, solution):
+        print(line)
+    for claim in check(solution.certificate, game).claims:
+        print(f"certified: {claim}")
+    if arguments.out:
+        save(solution.certificate, arguments.out)
+        print(f"certificate: {arguments.out}")
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    from baselines.certificate import check, load, problem_of
+
     refused = 0
     for path in arguments.files:
         try:
-            report = check(load(path), lot)
+            certificate = load(path)
+            owner = None
+            if arguments.instance is not None:
+                owner = _instance(arguments.instance, problem_of(certificate))
+            report = check(certificate, owner)
         except CertificateError as error:
             refused += 1
             print(f"REFUSED {path}: {error}")
@@ -100,47 +132,50 @@ def _train(arguments: argparse.Namespace) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    from agents.parking_lot import evaluate_bundle
+    from agents.bundle import load_bundle
+    from v2g_env.registration import ENVIRONMENTS
 
-    for line in evaluate_bundle(Path(arguments.bundle), arguments.law, arguments.days, arguments.seed, arguments.beta):
+    path = Path(arguments.bundle)
+    env_id = load_bundle(path).env_id
+    problem = next(entry.problem for entry in ENVIRONMENTS if entry.id == env_id)
+    module = importlib.import_module(f"agents.{problem}")
+    days = module.DEFAULT_DAYS if arguments.days is None else arguments.days
+    for line in module.evaluate_bundle(path, arguments.law, days, arguments.seed, arguments.beta):
         print(line)
 
 
+_EXPLAINED = {
+    "parking_lot": "gap: distance to the best trajectories that see the future, in % of what these earn;\n"
+    "violated: days on which energy fixed at the gate could not be kept; limit: upper confidence limit of that;\n"
+    "promised: certified beforehand (both with confidence 1 - {beta:g}); µs: time per decision.",
+    "stackelberg": "$/day: above no rebates; gap: distance to the proven bound of each day, in % of it;\n"
+    "violated: hours in which cars could not deliver the bid in full; limit: upper limit of their mean\n"
+    "probability (confidence 1 - {beta:g}); promised: for every bid; µs: time per decision.",
+}
+
+
 def _compare(arguments: argparse.Namespace) -> None:
-    from agents.compare import table_lines
-    from agents.parking_lot import CompareConfig, agent_lines, run
+    from agents.compare import agent_lines, table_lines
     from agents.report import write_report
 
-    config = CompareConfig.from_file(arguments.config) if arguments.config else CompareConfig()
-    out = Path(arguments.out)
-    begin = time.perf_counter()
-
-    def say(text: str) -> None:
-        print(f"[{time.perf_counter() - begin:5.0f} s] {text}", flush=True)
-
-    comparison = run(config, out, say)
+    problem = arguments.problem.replace("-", "_")
+    module = importlib.import_module(f"agents.{problem}")
+    config = module.CompareConfig.from_file(arguments.config) if arguments.config else module.CompareConfig()
+    out = Path(arguments.out or f"results/{arguments.problem}")
+    comparison = module.run(config, out, _clock())
     page = write_report(comparison, out)
-    for test, results in zip(comparison.tests, comparison.results, strict=True):
-        print("\n" + "\n".join(table_lines(results, test.bound) + agent_lines(test, results)))
-    print(
-        "\n*: trained here. gap: distance to the best trajectories that see the future, in % of what these earn;\n"
-        "violated: days on which energy fixed at the gate could not be kept; limit: upper confidence limit of that;\n"
-        f"promised: certified beforehand (both with confidence 1 - {config.beta:g}); µs: time per decision."
-    )
+    for number, (test, results) in enumerate(zip(comparison.tests, comparison.results, strict=True)):
+        print("\n" + "\n".join(table_lines(test, results) + agent_lines(comparison, number)))
+    print("\n*: trained here. " + _EXPLAINED[problem].format(beta=config.beta))
     print(f"\nreport: {page}\ncheck:  v2g check {out}/certificates/*.json")
 
 
 def _study(arguments: argparse.Namespace) -> None:
-    from agents.parking_lot_study import StudyConfig, run_study
-
-    config = StudyConfig(fresh=5000, repetitions=20, days=200, transport=120) if arguments.quick else StudyConfig()
-    begin = time.perf_counter()
-
-    def say(text: str) -> None:
-        print(f"[{time.perf_counter() - begin:5.0f} s] {text}", flush=True)
-
-    out = Path(arguments.out)
-    for section in run_study(out, _instance(arguments.instance), config, say):
+    problem = arguments.problem.replace("-", "_")
+    module = importlib.import_module(f"agents.{problem}_study")
+    config = module.StudyConfig.quick() if arguments.quick else module.StudyConfig()
+    out = Path(arguments.out or f"results/study-{arguments.problem}")
+    for section in module.run_study(out, _instance(arguments.instance, problem), config, _clock()):
         print(f"\n{section.title}")
         _print_rows(section.rows)
     print(f"\nreport: {out / 'report.html'}")
@@ -149,7 +184,7 @@ def _study(arguments: argparse.Namespace) -> None:
 def _bench(arguments: argparse.Namespace) -> None:
     from agents.bench import run_bench
 
-    for line in run_bench(arguments.part):
+    for line in run_bench(arguments.part, arguments.scip):
         print(line, flush=True)
 
 
@@ -175,8 +210,11 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     command("envs", _envs, "list the environments")
-    solve = command("solve", _solve, "solve a scenario program and certify its plan")
-    solve.add_argument("problem", choices=["parking-lot"])
+    problems = command("solve", None, "solve a problem and certify the answer").add_subparsers(
+        required=True, metavar="PROBLEM", dest="problem"
+    )
+    solve = problems.add_parser("parking-lot", help="a scenario program", description="Solve a scenario program.")
+    solve.set_defaults(action=_solve)
     solve.add_argument("--instance", help="TOML or JSON file with fields of the instance")
     solve.add_argument("--samples", type=int, default=2000, help="number N of sampled days (default 2000)")
     solve.add_argument("--seed", type=int, default=1)
@@ -187,6 +225,15 @@ def _parser() -> argparse.ArgumentParser:
     solve.add_argument("--distance", type=float, help="Wasserstein distance of another law [chargers]")
     solve.add_argument("--quota", default="executable", choices=["executable", "full"])
     solve.add_argument("--out", help="write the certificate here")
+    day = problems.add_parser("stackelberg", help="a day's game", description="Solve the game of a day exactly.")
+    day.set_defaults(action=_solve_stackelberg)
+    day.add_argument("--instance", help="TOML or JSON file with fields of the instance")
+    day.add_argument("--price", help="file with 24 prices or one per period [$/kW per hour] (default: the instance's)")
+    day.add_argument("--weekend", action="store_true", help="drivers as at the weekend")
+    day.add_argument("--plugged", type=float, help="plugged share of the day (default: the instance's)")
+    day.add_argument("--gap", type=float, default=1e-4, help="wanted proven gap (default 1e-4)")
+    day.add_argument("--seconds", type=float, default=60.0, help="time limit [s] (default 60)")
+    day.add_argument("--out", help="write the certificate here")
     check = command("check", _check, "check certificates; exit status 1 if one is refused")
     check.add_argument("files", nargs="+", metavar="FILE")
     check.add_argument("--instance", help="TOML or JSON file of the instance that they must belong to")
@@ -200,20 +247,21 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = command("evaluate", _evaluate, "evaluate a trained bundle on fresh days")
     evaluate.add_argument("bundle", help="folder of the bundle")
     evaluate.add_argument("--law", default="generator")
-    evaluate.add_argument("--days", type=int, default=2000)
+    evaluate.add_argument("--days", type=int, help="days (default: 2000; whole months, 300, for the Stackelberg game)")
     evaluate.add_argument("--seed", type=int, default=3)
     evaluate.add_argument("--beta", type=float, default=1e-5)
-    compare = command("compare", _compare, "compare certified plans, heuristics and agents on the same days")
-    compare.add_argument("problem", choices=["parking-lot"])
+    compare = command("compare", _compare, "compare certified answers, heuristics and agents on the same days")
+    compare.add_argument("problem", choices=_PROBLEMS)
     compare.add_argument("--config", help="TOML file with fields of the comparison")
-    compare.add_argument("--out", default="results/parking-lot", help="results folder (default results/parking-lot)")
-    study = command("study", _study, "certificates against observation: N, rho, R, shift, executability")
-    study.add_argument("problem", choices=["parking-lot"])
+    compare.add_argument("--out", help="results folder (default results/PROBLEM)")
+    study = command("study", _study, "what certificates promise and what is observed; published tables beside ours")
+    study.add_argument("problem", choices=_PROBLEMS)
     study.add_argument("--instance", help="TOML or JSON file with fields of the instance")
     study.add_argument("--quick", action="store_true", help="small sizes, a minute")
-    study.add_argument("--out", default="results/study-parking-lot")
-    bench = command("bench", _bench, "measure speed: environments, scenario programs, bounds")
-    bench.add_argument("part", nargs="?", default="all", choices=["all", "env", "programs", "risk"])
+    study.add_argument("--out", help="results folder (default results/study-PROBLEM)")
+    bench = command("bench", _bench, "measure speed: environments, programs, bounds")
+    bench.add_argument("part", nargs="?", default="all", choices=["all", "env", "programs", "risk", "stackelberg"])
+    bench.add_argument("--scip", type=float, default=0.0, help="also let SCIP try the game for this long [s]")
     return parser
 
 

@@ -43,6 +43,7 @@ from v2g_env.rollout import Episodes, rollout
 
 __all__ = ["CONTROL", "CompareConfig", "evaluate_bundle", "run"]
 
+DEFAULT_DAYS = 2000  # of an evaluation
 CONTROL = "predictive control"  # the policy that agents are set against
 
 

@@ -236,7 +236,7 @@ def bound_pieces(rows, rigorous):
 
 @njit(cache=True)
 def bound_tops(rows, rigorous, sharp):
-    """Upper bounds (n,) of the functions over their ranges; one tangent does where psi is concave by its coefficients."""
+    """Upper bounds (n,) of the functions over their ranges; one tangent does where psi is known to be concave."""
     n = len(rows)
     tops = np.empty(n)
     edges, bounds = np.empty(_EDGES), np.empty(_EDGES - 1)

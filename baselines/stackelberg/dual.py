@@ -107,7 +107,8 @@ class DualBounds:
         Args:
             rebates: (C,) rebates of the arcs with a charger at the dual point.
             kappa: its weight of the monotonicity identity.
-            low, high: (T,) the box.
+            low: (T,) lower end of the box.
+            high: (T,) upper end.
         """
         at = self._point(rebates, kappa, low, high)
         rows = self._rows(self.free, at.line[self.free], at)

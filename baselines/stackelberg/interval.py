@@ -50,7 +50,7 @@ class Interval:
         return self + (-point(other))
 
     def __rsub__(self, other: Any) -> Interval:
-        return (-self) + other
+        return Interval(-self.high, -self.low) + other
 
     def __mul__(self, other: Any) -> Interval:
         other = point(other)

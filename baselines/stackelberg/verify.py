@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from baselines.certificate import CertificateError, Report, unpack
 from baselines.stackelberg.certify import digest
-from baselines.stackelberg.enclosure import worth
+from baselines.stackelberg.enclosure import Worth, worth
 from baselines.stackelberg.program import program_of
 from baselines.stackelberg.tree import Tree, tree_bound
 from v2g_env.core.validate import InvalidInputError
@@ -91,7 +91,7 @@ def _optimum(data: Data, game: Game) -> Report:
     return Report("optimal rebates", claims, values)
 
 
-def _scale(game: Game, value: float, found: Any) -> float:
+def _scale(game: Game, value: float, found: Worth) -> float:
     if game.owner == "platform":
         return max(abs(value), 1e-9)
     return max(abs(found.income[0]) / game.drivers, 1e-9)

@@ -7,7 +7,8 @@ y_k). P(psi K - r C >= 0) >= 1 - eta holds if (Chen and Sim, Operations Research
 
 with (beta, dev, q) = (sqrt(-2 ln eta), forward, squared backward deviation of the Bernoulli) or with
 ((1 - eta)/eta sqrt(-2 ln(1 - eta)), backward, squared forward deviation). Solved for C this reads
-C = a A - sqrt(b A^2 + c Q) (see ``coefficients``); the largest of both and of 0 (no bid) is allowed, the smallest over all requirements.
+C = a A - sqrt(b A^2 + c Q) (see ``coefficients``); the largest of both and of 0 (no bid) is allowed, of
+several requirements the smallest.
 The "published" variant takes q = y (1 - y) in both conditions, which is no upper bound on the squared deviation: the
 promise can then fail. "rigorous" takes the deviations themselves.
 """

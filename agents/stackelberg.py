@@ -1,0 +1,239 @@
+"""The Stackelberg game's comparison: schedules, local search, exact optimum and agents on the same months."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.compare import (
+    Comparison,
+    Contestant,
+    Outcome,
+    TestSet,
+    evaluate,
+    read_config,
+    result_lines,
+    slug,
+    write_results,
+)
+from agents.trained import trained_agents
+from baselines.stackelberg.days import DaySolver
+from baselines.stackelberg.hindsight import Hindsight, hindsight
+from baselines.stackelberg.policies import (
+    CertifiedOptimum,
+    CoordinateSearch,
+    NoRebates,
+    StaticByType,
+    StaticRebates,
+    tune_by_type,
+    tune_static,
+)
+from baselines.stackelberg.programs import Solution
+from baselines.stackelberg.verify_policy import count_violations, policy_certificate
+from v2g_env.core.validate import number, require
+from v2g_env.rollout import Episodes, rollout
+from v2g_env.stackelberg.instance import Instance
+from v2g_env.stackelberg.model import REWARD_TERMS, Model
+from v2g_env.stackelberg.scenario import Scenario, sample
+
+__all__ = ["OPTIMUM", "CompareConfig", "evaluate_bundle", "run"]
+
+OPTIMUM = "certified optimum"  # the policy that agents are set against
+DEFAULT_DAYS = 300  # of an evaluation
+_SECONDS = 1.0  # of an evaluation, to solve a day
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """What a comparison is; TOML files may set any of the fields.
+
+    Attributes:
+        instance: fields of the Instance that differ from the defaults.
+        gap: proven gap that the solver tries to reach on every day.
+        seconds_per_day: what is not solved by then keeps the gap proven so far [s].
+        beta: confidence parameter of the violation limits.
+        train_months, test_months: for tuning schedules, and for the comparison.
+        certified_days: first days of the test set whose solutions are written as certificates, besides the day with
+            the largest gain.
+        agents: shipped training configurations to be trained and compared.
+        train_steps: steps of training of each agent, in the order of ``agents``.
+        seeds: of the tuning months, the test months, and of training.
+    """
+
+    instance: Mapping[str, Any] = field(default_factory=dict)
+    gap: float = 1e-4
+    seconds_per_day: float = 1.0
+    beta: float = 1e-5
+    train_months: int = 20
+    test_months: int = 10
+    certified_days: int = 3
+    agents: tuple[str, ...] = ("stackelberg_ppo",)
+    train_steps: tuple[int, ...] = (600_000,)
+    seeds: tuple[int, int, int] = (2, 3, 0)
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        number("gap", self.gap, 0.0, 1.0, open_low=True)
+        number("seconds_per_day", self.seconds_per_day, 0.0, 1e6, open_low=True)
+        number("beta", self.beta, 0.0, 1.0, open_low=True, open_high=True)
+        for name in ("train_months", "test_months"):
+            number(name, getattr(self, name), 1, 10**5, integer=True)
+        number("certified_days", self.certified_days, 0, 10**5, integer=True)
+        roles = "three different numbers, one per role"
+        require(len(self.seeds) == 3 and len(set(self.seeds)) == 3, "seeds", self.seeds, roles)
+        for seed in self.seeds:
+            number("seeds", seed, 0, 2**32 - 1, integer=True)
+        enough = len(self.train_steps) >= len(self.agents)
+        require(enough, "train_steps", self.train_steps, "one number for each of agents")
+        for count in self.train_steps:
+            number("train_steps", count, 1, 10**9, integer=True)
+        Instance.from_dict(self.instance)
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> CompareConfig:
+        """Read a TOML file; unknown keys raise InvalidInputError."""
+        return read_config(cls, path)
+
+
+def _test_set(
+    title: str, model: Model, scenario: Scenario, seed: int, beta: float, solver: DaySolver, say: Callable[[str], None]
+) -> tuple[TestSet, Hindsight]:
+    lot = model.instance
+    top = hindsight(lot, scenario, progress=say, solver=solver)
+    months = len(scenario.first_day)
+
+    def outcome(episodes: Episodes) -> Outcome:
+        kept = count_violations(model, episodes, beta)
+        shortfall = float(episodes.shortfall_kwh.mean() / lot.days)
+        return Outcome(episodes.rewards.ravel(), kept.violated, kept.trials, kept.eps, shortfall)
+
+    population = lot.response == "population"
+    test = TestSet(
+        title=title,
+        size=f"{months * lot.days} days in {months} months",
+        model=model,
+        with_plan=lambda plan: model,
+        scenario=scenario,
+        seed=seed,
+        bound=top.bound_usd.ravel(),
+        units=np.repeat(np.arange(months), lot.days),
+        beta=beta,
+        outcome=outcome,
+        terms=REWARD_TERMS,
+        trial="days" if population else ("hours" if lot.periods == 24 else "periods"),
+        days=lot.days,
+        pathwise=not population,
+    )
+    return test, top
+
+
+def evaluate_bundle(path: Path, law_name: str, days: int, seed: int, beta: float) -> list[str]:
+    """Return, gap and violations of a trained bundle on fresh months, one line each; days make whole months."""
+    from agents.bundle import load_bundle
+
+    bundle = load_bundle(path)
+    require(bundle.env_id == "V2G/Stackelberg-v0", "env_id of the bundle", bundle.env_id, "V2G/Stackelberg-v0")
+    number("days", days, 1, 10**7, integer=True)
+    lot = Instance.from_dict(bundle.env_kwargs["instance"])
+    model = Model(lot, law_name)
+    scenario = sample(lot, -(-days // lot.days), seed)
+    solver = DaySolver(lot, time_limit_s=_SECONDS)
+    test, _ = _test_set("fresh days", model, scenario, seed, beta, solver, lambda text: None)
+    return result_lines(test, evaluate(Contestant(path.name, "agent", lambda _: bundle), test).row)
+
+
+def run(config: CompareConfig, out: Path, say: Callable[[str], None] = lambda text: None) -> Comparison:
+    """Tune, train, solve, evaluate, certify; everything lands under ``out``.
+
+    A second run with the same configuration takes the trained agents from there; an interrupted training continues.
+
+    Args:
+        config: what to compare.
+        out: results folder, made if missing.
+        say: receives a line per stage.
+
+    Raises:
+        InvalidInputError: for an instance without a bound (habits, bids beyond the certified one).
+    """
+    lot = Instance.from_dict(config.instance)
+    model = Model(lot)
+    scenario = sample(lot, config.test_months, config.seeds[1])
+    solver = DaySolver(lot, config.gap, config.seconds_per_day)
+    say(f"solving {config.test_months * lot.days} days, at most {config.seconds_per_day:g} s each")
+    test, top = _test_set("Generated days", model, scenario, config.seeds[1], config.beta, solver, say)
+    say("tuning fixed schedules on training months")
+    tuning = sample(lot, config.train_months, config.seeds[0])
+    static, by_type = tune_static(model, tuning), tune_by_type(model, tuning)
+    # certified bids promise eta in every hour, whatever the rebates are; y(1-y) of the published variant does not
+    promise = (lot.eta if lot.variant == "rigorous" else None, model.law.name)
+    contestants = [
+        Contestant("no rebates", "baseline", NoRebates, *promise),
+        Contestant("static rebates", "baseline", lambda m: StaticRebates(m, static), *promise),
+        Contestant("static by day type", "baseline", lambda m: StaticByType(m, *by_type), *promise),
+        Contestant("coordinate search", "baseline", CoordinateSearch, *promise),
+        Contestant(OPTIMUM, "baseline", lambda m: CertifiedOptimum(m, solver), *promise),
+    ]
+    contestants += trained_agents(
+        config.agents,
+        config.train_steps,
+        config.seeds[2],
+        config.instance,
+        out,
+        say,
+        promised=promise[0],
+        promised_law=promise[1],
+    )
+    say(f"evaluating {len(contestants)} policies")
+    results, certificates = [], {}
+    for contestant in contestants:
+        episodes = rollout(model, scenario, contestant.make(model))
+        if contestant.name == OPTIMUM and lot.announced:  # its days were solved above: count the time that took
+            episodes = episodes._replace(decision_s=float(top.seconds.mean()))
+        results.append(evaluate(contestant, test, episodes))
+        certificates[slug("policy", contestant.name)] = policy_certificate(
+            model, test.seed, episodes, contestant.name, config.beta, contestant.sha256
+        )
+    plans = _certified(config, scenario, top, solver, say)
+    certificates |= {name: plan.certificate for name, plan in plans.items()}
+    meta = {
+        "problem": "stackelberg",
+        "config": asdict(config),
+        "instance_sha256": lot.hash,
+        "units": "$/day above no rebates; energies in kWh",
+        "bound_usd": {test.title: float(top.bound_usd.mean())},
+        "solved": _solved(config, top),
+    }
+    write_results(out, results, certificates, meta)
+    return Comparison((test,), (tuple(results),), plans, meta, OPTIMUM)
+
+
+def _certified(
+    config: CompareConfig, scenario: Scenario, top: Hindsight, solver: DaySolver, say: Callable[[str], None]
+) -> dict[str, Solution]:
+    """Solutions of some days at their exact prices, by name."""
+    days = list(np.ndindex(top.bound_usd.shape))[: config.certified_days]
+    best = np.unravel_index(int(top.value_usd.argmax()), top.value_usd.shape)
+    days.append((int(best[0]), int(best[1])))
+    say(f"writing certificates of {len(set(days))} days and of all policies")
+    plans = {}
+    for i, d in dict.fromkeys(days):
+        plug, weekend = int(scenario.plug[i, d]), bool(scenario.weekend[i, d])
+        plans[f"rebates-month-{i + 1}-day-{d + 1}"] = solver(scenario.price[i, d], weekend, plug)
+    return plans
+
+
+def _solved(config: CompareConfig, top: Hindsight) -> dict[str, float]:
+    """How far the solver came, for compare.json and the report."""
+    return {
+        "days": top.gap.size,
+        "within_gap": int((top.gap <= config.gap * 1.01).sum()),  # prices are read in single precision
+        "largest_gap": float(top.gap.max()),
+        "mean_gap_usd": float((top.bound_usd - top.value_usd).mean()),
+        "median_s": float(np.median(top.seconds)),
+        "largest_s": float(top.seconds.max()),
+        "median_nodes": float(np.median(top.nodes)),
+    }
