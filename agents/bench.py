@@ -23,6 +23,13 @@ def _best(call: Callable[[], Any], repeats: int = 40) -> float:
     return min(times)
 
 
+def _action(problem: str, shape: tuple[int, ...]) -> Any:
+    """Nothing for the parking lot; random rebates for drivers, whose response to none is known beforehand."""
+    if problem == "parking_lot":
+        return np.zeros(shape, np.float32)
+    return np.random.default_rng(0).uniform(-1.0, 1.0, shape).astype(np.float32)
+
+
 def _env() -> Iterator[str]:
     import gymnasium
     from gymnasium.vector import AutoresetMode
@@ -32,7 +39,7 @@ def _env() -> Iterator[str]:
     for entry in v2g_env.ENVIRONMENTS:
         env = gymnasium.make(entry.id)
         env.reset(seed=0)
-        action = np.zeros(env.action_space.shape or (), np.float32)
+        action = _action(entry.problem, env.action_space.shape or ())
         horizon = 0
         while not env.step(action)[2]:
             horizon += 1
@@ -56,7 +63,7 @@ def _env() -> Iterator[str]:
                 autoreset_mode=AutoresetMode.SAME_STEP,
             )
             envs.reset(seed=0)
-            actions = np.zeros(envs.action_space.shape or (), np.float32)
+            actions = _action(entry.problem, envs.action_space.shape or ())
 
             def days(envs: Any = envs, actions: Any = actions, horizon: int = horizon) -> None:
                 for _ in range(4 * horizon):
@@ -115,11 +122,31 @@ def _risk() -> Iterator[str]:
         yield f"risk.{name}, N = {n}: {1e3 * one:.2f} ms for one complexity, {1e3 * all_:.1f} ms for {len(many)}"
 
 
-PARTS: dict[str, Callable[[], Iterator[str]]] = {"env": _env, "programs": _programs, "risk": _risk}
+def _stackelberg() -> Iterator[str]:
+    from agents.stackelberg_bench import lines
+
+    return lines()
 
 
-def run_bench(part: str) -> Iterator[str]:
-    """Yield one line per measurement of the part, or of all parts in order."""
+PARTS: dict[str, Callable[[], Iterator[str]]] = {
+    "env": _env,
+    "programs": _programs,
+    "risk": _risk,
+    "stackelberg": _stackelberg,
+}
+
+
+def run_bench(part: str, scip_s: float = 0.0) -> Iterator[str]:
+    """Yield one line per measurement of the part, or of all parts in order.
+
+    Args:
+        part: a name in PARTS, or "all".
+        scip_s: with the part "stackelberg", also let SCIP try for this long [s].
+    """
     for name, measure in PARTS.items():
         if part in (name, "all"):
             yield from measure()
+    if scip_s > 0.0 and part in ("stackelberg", "all"):
+        from agents.stackelberg_bench import against_scip
+
+        yield from against_scip(scip_s)

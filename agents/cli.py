@@ -89,15 +89,15 @@ def _solve_stackelberg(arguments: argparse.Namespace) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    from baselines.certificate import check, load, problem_of
+    from baselines.certificate import PROBLEMS, check, load
 
     refused = 0
     for path in arguments.files:
         try:
             certificate = load(path)
             owner = None
-            if arguments.instance is not None:
-                owner = _instance(arguments.instance, problem_of(certificate))
+            if arguments.instance is not None and certificate.get("problem") in PROBLEMS:
+                owner = _instance(arguments.instance, certificate["problem"])
             report = check(certificate, owner)
         except CertificateError as error:
             refused += 1
@@ -155,7 +155,7 @@ _EXPLAINED = {
 
 
 def _compare(arguments: argparse.Namespace) -> None:
-    from agents.compare import agent_lines, table_lines
+    from agents.compare_lines import agent_lines, table_lines
     from agents.report import write_report
 
     problem = arguments.problem.replace("-", "_")

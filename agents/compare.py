@@ -27,14 +27,11 @@ __all__ = [
     "Result",
     "Row",
     "TestSet",
-    "agent_lines",
     "evaluate",
     "named",
     "paired",
     "read_config",
-    "result_lines",
     "slug",
-    "table_lines",
     "write_results",
 ]
 
@@ -270,57 +267,6 @@ def paired(first: Result, second: Result, test: TestSet) -> tuple[float, float]:
 def named(results: Sequence[Result], start: str) -> Result | None:
     """The first result of a policy whose name begins so."""
     return next((result for result in results if result.row.policy.startswith(start)), None)
-
-
-def agent_lines(comparison: Comparison, number: int) -> list[str]:
-    """Paired differences of every agent against the reference policy on one test set, in words."""
-    test, results = comparison.tests[number], comparison.results[number]
-    base = named(results, comparison.reference)
-    lines = []
-    for result in results:
-        if base is not None and result.row.kind == "agent":
-            mean, half = paired(result, base, test)
-            name = comparison.reference
-            lines.append(f"{result.row.policy} minus {name}: {mean:+.2f} ± {half:.2f} $/day (paired, 95 %)")
-    return lines
-
-
-def table_lines(test: TestSet, results: Sequence[Result]) -> list[str]:
-    """The comparison of one test set for the terminal, at most 80 characters wide; agents carry a star."""
-    cells = [["policy", "$/day", "±95%", "gap", "violated", "limit", "promised", "µs"]]
-    for result in sorted(results, key=lambda each: each.row.mean_usd):
-        r = result.row
-        cells.append(
-            [
-                f"{r.policy} *" if r.kind == "agent" else r.policy,
-                f"{r.mean_usd:.2f}",
-                f"{(r.high_usd - r.low_usd) / 2:.2f}",
-                f"{r.gap_percent:.0f}%",
-                f"{100 * r.frequency:.1f}%",
-                f"{100 * r.limit:.1f}%",
-                "" if r.promised is None else f"{100 * r.promised:.1f}%",
-                f"{r.decision_us:.1f}" if r.decision_us < 1e4 else f"{r.decision_us:.0f}",
-            ]
-        )
-    bound = mean_interval(test.bound, test.units).mean
-    cells.append([test.bound_name, f"{bound:.2f}", "", "0%", "", "", "", ""])
-    widths = [max(len(line[k]) for line in cells) for k in range(len(cells[0]))]
-    lines = [f"{test.title}: {test.size}, the same for every policy"]
-    for line in cells:
-        numbers = "  ".join(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))
-        lines.append(f"  {line[0].ljust(widths[0])}  {numbers}".rstrip())
-    lines.insert(2, "  " + "-" * (sum(widths) + 2 * len(widths) - 2))
-    return lines
-
-
-def result_lines(test: TestSet, row: Row) -> list[str]:
-    """Return, gap and violations of one policy in words."""
-    return [
-        f"return    {row.mean_usd:.2f} $/day, 95 % [{row.low_usd:.2f}, {row.high_usd:.2f}], {test.size} of {row.law}",
-        f"gap       {row.gap_usd:.2f} $/day to the proven bound, at most {row.gap_limit_usd:.2f} (95 %, asymptotic)",
-        f"violated  {row.violated:g} of {row.trials} {row.trial}, probability at most {row.limit:.4f} (confidence 1 - "
-        f"{test.beta:g})",
-    ]
 
 
 def write_results(

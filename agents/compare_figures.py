@@ -69,7 +69,8 @@ def draw_returns(names: Sequence[str], tables: Mapping[str, Sequence[Row]], boun
             axes.axvline(
                 bounds[title], color=color, ls=(0, (4, 2)) if k else "-", lw=1.4, label=f"bound, {title.lower()}"
             )
-        axes.set_xlim(min(0.0, axes.get_xlim()[0]), max(bounds.values()) * 1.04)
+        ends = [row.high_usd for rows in tables.values() for row in rows if np.isfinite(row.high_usd)]
+        axes.set_xlim(min(0.0, axes.get_xlim()[0]), max([1.04 * max(bounds.values()), *(1.01 * end for end in ends)]))
         axes.set_xlabel("mean return [$/day], interval 95 %")
         _legend_above(axes, 2)
 

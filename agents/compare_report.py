@@ -47,8 +47,8 @@ def table(test: TestSet, results: Sequence[Result], text: str) -> Section:
     order = [result.row for result in ranked(results)]
 
     def line(policy: str, mean: float, low: float, high: float, *others: str) -> dict[str, Any]:
-        names = ("gap [$]", "gap [%]", f"{test.trial} violated", "limit", "promised")
-        names += ("shortfall [kWh]", "decision [µs]")
+        names = ["gap [$]", "gap [%]", f"{test.trial} violated", "limit", "promised"]
+        names += ["shortfall [kWh]", "decision [µs]"]
         values = {"policy": policy, "return [$/day], 95 %": f"{money(mean)} {half(low, high)}"}
         return values | dict(zip(names, others or [""] * len(names), strict=True))
 

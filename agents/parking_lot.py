@@ -18,10 +18,10 @@ from agents.compare import (
     TestSet,
     evaluate,
     read_config,
-    result_lines,
     slug,
     write_results,
 )
+from agents.compare_lines import result_lines
 from agents.trained import trained_agents
 from baselines import risk
 from baselines.certificate import FORMAT, pack

@@ -51,6 +51,11 @@ class StudyConfig:
             number(name, getattr(self, name), 1, 10**8, integer=True)
         number("beta", self.beta, 0.0, 1.0, open_low=True, open_high=True)
 
+    @classmethod
+    def quick(cls) -> StudyConfig:
+        """Small sizes, a minute."""
+        return cls(fresh=5000, repetitions=20, days=200, transport=120)
+
 
 class Study:
     """Shared draws of one run; every method is one section."""

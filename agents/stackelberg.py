@@ -16,10 +16,10 @@ from agents.compare import (
     TestSet,
     evaluate,
     read_config,
-    result_lines,
     slug,
     write_results,
 )
+from agents.compare_lines import result_lines
 from agents.trained import trained_agents
 from baselines.stackelberg.days import DaySolver
 from baselines.stackelberg.hindsight import Hindsight, hindsight

@@ -49,8 +49,8 @@ _CAVEATS = """
 - Drivers answer as the persistency model says. Real drivers need not.
 - The bound is that of the day if all is delivered. What fails to be delivered costs every policy some dollars a day,
 so the optimum stays below its bound even where it is proven.
-- A few days with very high prices make most of the money, so intervals are wide; differences between policies on the
-same days are far narrower.
+- A few days with very high prices make most of the money, so intervals are wide: they say what other months may bring,
+while the bound is that of these days. Differences between policies on the same days are far narrower.
 - Intervals of means are asymptotic (Student), with months as independent units. Limits on violations hold for any
 number of days, each for itself.
 - Decision time is wall time per decision on the machine of this run: of batched calls, and for the certified optimum

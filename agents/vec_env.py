@@ -16,6 +16,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from agents.config import EnvConfig
 from agents.normaliser import Normaliser
 from v2g_env.core.validate import number, require
+from v2g_env.registration import ENVIRONMENTS
 
 __all__ = ["Finished", "NativeVecEnv", "make_native"]
 
@@ -184,6 +185,8 @@ def make_native(
     """Build the adapter from a configuration; ``plan_kwh`` is shown in the observation."""
     kwargs: dict[str, Any] = {"instance": dict(env.instance), "law": env.law}
     if plan_kwh is not None:
+        shown = next(entry.problem for entry in ENVIRONMENTS if entry.id == env.id) == "parking_lot"
+        require(shown, "plan_kwh", f"a plan for {env.id}", "none: this environment shows no plan")
         kwargs["plan_kwh"] = list(plan_kwh)
     envs = gymnasium.make_vec(
         env.id,

@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from baselines.stackelberg.rounding import add, div, mul, neg, sqr, sqrt, sub
+from baselines.stackelberg.rounding import add, div, mul, neg, sqr, sqrt, sub, up
 from baselines.stackelberg.spread_bounds import enclose_root
 
 __all__ = ["COLUMNS", "bound_tops", "bound_pieces"]
@@ -77,16 +77,18 @@ def whole(row, y, rigorous):
     bend = (row[8], row[9])
     if bend[1] == 0.0:
         return value, slope, curve
-    part, chord, forward = (row[11], row[11]), row[12], row[13] > 0.0
-    z = div(y, part)
+    part, forward = (row[11], row[11]), row[13] > 0.0
+    kink = row[11] * row[12]  # where the chord begins, exactly
+    z, chord = div(y, part), div((kink, kink), part)
     flat = (0.0, 0.0)
     s0, s1, s2 = flat, flat, flat
-    if z[0] < chord:
-        s0, s1, s2 = enclose_root((min(z[0], chord), min(z[1], chord)), rigorous, forward)
-    if z[1] > chord:
-        fall = div(enclose_root((chord, chord), rigorous, forward)[0], sub((1.0, 1.0), (chord, chord)))
+    curved = y[0] < kink or y[1] <= kink
+    if curved:
+        s0, s1, s2 = enclose_root((min(z[0], chord[1]), min(z[1], chord[1])), rigorous, forward)
+    if y[1] > kink:
+        fall = div(enclose_root(chord, rigorous, forward)[0], sub((1.0, 1.0), chord))
         c0, c1 = mul(fall, sub((1.0, 1.0), z)), neg(fall)
-        if z[0] < chord:
+        if curved:
             s0, s1, s2 = hull_of(s0, c0), hull_of(s1, c1), hull_of(s2, flat)
         else:
             s0, s1, s2 = c0, c1, flat
@@ -102,7 +104,7 @@ def taylor(row, a, b, rigorous):
     m = min(max(0.5 * (a + b), a), b)
     value, slope, _ = whole(row, (m, m), rigorous)
     curve = whole(row, (a, b), rigorous)[2]
-    half = 0.5000001 * (b - a)
+    half = up(max(b - m, m - a))
     steep = max(abs(slope[0]), abs(slope[1]))
     rise = add(mul((steep, steep), (half, half)), mul((0.5, 0.5), mul((0.0, max(curve[1], 0.0)), sqr((half, half)))))
     bound = add(value, rise)[1]
@@ -119,9 +121,9 @@ def end_bound(row, inner, left, rigorous):
         return np.inf
     value, slope, _ = smooth(row, (inner, inner))
     if not left and row[9] > 0.0 and row[11] < 1.0:
-        if inner < row[11] * row[12] * 1.000001:
+        if inner < row[11] * row[12]:
             return np.inf
-        value, slope, _ = whole(row, (inner, inner), rigorous)
+        value, slope, _ = whole(row, (inner, up(inner)), rigorous)  # beyond the chord's beginning
     width = (inner, inner) if left else sub((1.0, 1.0), (inner, inner))
     rise = mul(neg(slope) if left else slope, width)
     return add(value, (0.0, max(rise[1], 0.0)))[1]
@@ -189,6 +191,7 @@ def bisect(row, a, b, limit, rigorous):
 def bound_row(row, rigorous, sharp, edges, bounds):
     """Bounds of one function by pieces; returns the largest."""
     low, high = cut(row, edges)
+    kink = row[11] * row[12] if row[9] > 0.0 and row[11] < 1.0 else np.inf  # psi is not concave across it
     pieces = len(bounds)
     concave = np.empty(pieces, np.bool_)
     for k in range(pieces):
@@ -213,6 +216,8 @@ def bound_row(row, rigorous, sharp, edges, bounds):
             top = add(value, mul(slope, sub(ends, (at, at))))[1]
             if top == top and edges[k] < edges[k + 1]:
                 bounds[k] = min(bounds[k], top)
+            if edges[k if direction < 0 else k + 1] == kink:
+                break
             k += direction
     best = -np.inf
     limit = value[0] + _SHARP * (abs(value[0]) + row[5])

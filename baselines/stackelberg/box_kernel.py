@@ -16,10 +16,12 @@ from numba import njit
 
 from baselines.stackelberg.program import hessian, objective, revenue_value
 from v2g_env.stackelberg.bids import largest_bid, spread
+from v2g_env.stackelberg.follower import assemble_laplacian, factor_band, solve_band
 
-__all__ = ["bound_box", "maximise_box", "narrow", "safe_kappa", "separate"]
+__all__ = ["bound_box", "maximise_box", "narrow", "safe_kappa", "separate", "tidy"]
 
 _SAMPLES = 48
+_STRAY = 2e-3  # shares of drivers that ``tidy`` leads around
 
 
 @njit(cache=True)
@@ -92,7 +94,7 @@ def slopes(program, variable, flow, drift, gradient):
 def maximise_box(program, variable, low, high, values, price, work, second, cutoff, tolerance, limit):
     """Local maximum of F over the box from ``values``, by projected Newton steps; the dual bound ends it early.
 
-    ``work`` (5, A) takes flow, dy/dlam, R', x - y and rebates; ``second`` (V, V) the Hessian at the last but one
+    ``work`` (6, A) takes flow, dy/dlam, R', x - y and rebates (the last row is for ``tidy``); ``second`` (V, V) the Hessian at the last but one
     point. Returns (F, profit, the bound's linear part).
     """
     count, nodes = len(low), program.nodes
@@ -147,14 +149,54 @@ def maximise_box(program, variable, low, high, values, price, work, second, cuto
 
 
 @njit(cache=True)
+def tidy(program, work):
+    """Put the dual flow x = y + drift into ``work[5]``, led around arcs without charger where it leaves [0, 1] a little.
+
+    Such arcs are rarely used ones; without this they alone would ask for a kappa that costs everywhere.
+    """
+    flow, slope, drift, x = work[0], work[1], work[3], work[5]
+    arcs = len(flow)
+    x[:] = flow + drift
+    weight, need = np.empty(arcs), np.zeros(arcs)
+    bad = 0
+    for a in range(arcs):
+        weight[a] = slope[a] if program.period[a] < 0 else 1e-13
+        if program.period[a] < 0 and (x[a] < 0.0 or x[a] > 1.0):
+            miss = -x[a] if x[a] < 0.0 else 1.0 - x[a]
+            if abs(miss) < _STRAY:
+                need[a] = 1.001 * miss
+                weight[a] = 1e-13
+                bad += 1
+    if bad == 0:
+        return
+    matrix, step = np.empty((program.nodes, program.band + 1)), np.zeros(program.nodes)
+    assemble_laplacian(program.tail, program.head, weight, matrix)
+    for node in range(program.nodes):
+        matrix[node, 0] += 1e-13
+    factor_band(matrix, program.nodes, program.band)
+    for a in range(arcs):
+        step[program.tail[a]] += need[a]
+        if program.head[a] >= 0:
+            step[program.head[a]] -= need[a]
+    solve_band(matrix, step, program.nodes, program.band)
+    for a in range(arcs):
+        ahead = step[program.head[a]] if program.head[a] >= 0 else 0.0
+        change = need[a] - weight[a] * (step[program.tail[a]] - ahead)
+        if not abs(change) < 2.0 * _STRAY:
+            x[:] = flow + drift
+            return
+        x[a] += change
+
+
+@njit(cache=True)
 def safe_kappa(program, work):
     """Least kappa >= 0 with 0 <= N x_a + kappa y_a <= N + kappa on every arc: all psi_a are then bounded."""
     net = program.profit * program.drivers - program.alpha
-    flow, drift = work[0], work[3]
+    flow, x = work[0], work[5]
     least = 0.0
     for a in range(len(flow)):
-        over = (flow[a] + drift[a] - 1.0) / max(1.0 - flow[a], 1e-12)
-        least = max(least, -(flow[a] + drift[a]) / flow[a], over)
+        over = (x[a] - 1.0) / max(1.0 - flow[a], 1e-12)
+        least = max(least, -x[a] / flow[a], over)
     return net * least * 1.000001 + (1e-9 * net if least > 0.0 else 0.0)
 
 
@@ -216,28 +258,33 @@ def peak(program, a, row, straight, bend, forward, low, high):
 
 
 @njit(cache=True)
-def unit_vector(square, other):
-    """Direction in which sqrt(square + other) is linearised; hyperbolic for a negative ``other``."""
+def unit_vector(square, other, straight):
+    """Direction in which sqrt(square + other) is linearised; hyperbolic for a negative ``other``.
+
+    There it is taken where the bid sqrt(square + other) - straight is not negative.
+    """
     if other >= 0.0:
         root = np.sqrt(square + other)
         return np.sqrt(square) / root, np.sqrt(other) / root
-    cross = -other if -other < (1.0 - 1e-6) * square else 0.9 * square  # no bid here: any direction is valid
+    cross = min(-other, square - straight * straight)
     root = np.sqrt(square - cross)
     return np.sqrt(square) / root, np.sqrt(cross) / root
 
 
 @njit(cache=True)
 def part_of(program, t, a, flow, plugged):
-    """Share of arc ``a`` in its class's plugged drivers, in units of 2^-40 so that shares sum up to 1 exactly."""
+    """Share of arc ``a`` in its class's plugged drivers: positive, in units of 2^-40, summing up to 1 exactly."""
     unit = 2.0**-40
-    others, last = 0.0, -1
+    others, largest = 0.0, -1
     for b in program.member[t]:
-        if b >= 0 and program.group[b] == program.group[a]:
-            last = b
+        if b >= 0 and program.group[b] == program.group[a] and (largest < 0 or flow[b] > flow[largest]):
+            largest = b
+    if a != largest:
+        return max(np.round(flow[a] / plugged / unit), 1.0) * unit
     for b in program.member[t]:
-        if b >= 0 and program.group[b] == program.group[a] and b != last:
-            others += np.round(flow[b] / plugged / unit) * unit
-    return 1.0 - others if a == last else np.round(flow[a] / plugged / unit) * unit
+        if b >= 0 and program.group[b] == program.group[a] and b != largest:
+            others += max(np.round(flow[b] / plugged / unit), 1.0) * unit
+    return 1.0 - others
 
 
 @njit(cache=True)
@@ -269,7 +316,7 @@ def separate(program, work, price, variable, low, high, kappa, rows, bends):
             + (price[program.head[a]] if program.head[a] >= 0 else 0.0)
         )
         v = variable[a]
-        rows[a, 0], rows[a, 2], rows[a, 3], rows[a, 4] = flow[a] + drift[a], flow[a], lam, kappa
+        rows[a, 0], rows[a, 2], rows[a, 3], rows[a, 4] = work[5, a], flow[a], lam, kappa
         rows[a, 1] = (
             (program.alpha + net) * lam - net * drift[a] / slope[a] - program.profit * gain[a] / program.weight[a]
         )
@@ -305,7 +352,7 @@ def separate(program, work, price, variable, low, high, kappa, rows, bends):
                 bends[a, i] = 0.0
                 if c0 != 0.0 and total > 0.0:
                     q = back if i == 0 else ahead
-                    long, cross = unit_vector(c1 * total * total, c2 * q)
+                    long, cross = unit_vector(c1 * total * total, c2 * q, c0 * total)
                     pay = program.profit * program.price[t] * program.share[k]
                     part = np.sqrt(spread(plugged[k], program.rigorous, i == 1)[0] / q) if q > 0.0 else 0.0
                     bends[a, i, 0] = pay * (c0 - np.sign(c0) * np.sqrt(c1) * long)
@@ -352,7 +399,10 @@ def bound_box(program, work, rows, bends, ranges, peaks, excess):
         peaks[a, 0] = inside
         if mixed < 0.0 or mixed > net + kappa:
             peaks[a, 0] = peak(program, a, rows[a], 0.0, 0.0, False, ranges[a, 0], ranges[a, 1])
-            total += peaks[a, 0] - inside
+        else:  # what ``tidy`` moved shifts the maximum a little
+            moved = work[5, a] - work[0, a] - work[3, a]
+            peaks[a, 0] += 0.5 * program.weight[a] * net * moved * moved / work[1, a]
+        total += peaks[a, 0] - inside
     return total
 
 

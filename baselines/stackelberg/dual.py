@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baselines.stackelberg.arc_bounds import COLUMNS, bound_pieces, bound_tops
-from baselines.stackelberg.box_kernel import part_of, unit_vector
+from baselines.stackelberg.box_kernel import part_of, tidy, unit_vector
 from baselines.stackelberg.enclosure import bid_coefficients
-from baselines.stackelberg.exact_flow import UNIT, conserves, exact_flows
+from baselines.stackelberg.exact_flow import conserves, exact_flows
 from baselines.stackelberg.interval import Interval, point
 from baselines.stackelberg.program import Program, objective, program_of
 from v2g_env.stackelberg.bids import largest_bid, spread
@@ -24,6 +24,7 @@ from v2g_env.stackelberg.game import Game
 __all__ = ["DualBounds"]
 
 Floats = NDArray[np.float64]
+_LOOSE = 1e-12  # far above the rounding of a few sums
 _SHRINK = 1.0 - 1e-14  # keeps rounded unit vectors inside the unit ball
 
 
@@ -130,15 +131,18 @@ class DualBounds:
             slack = float((point(bound) - value).high)
             if not np.isfinite(slack):
                 break
-            self._keep(self.free, edges, pieces >= (rest - slack)[:, None])
+            self._keep(self.free, edges, pieces >= (rest - slack - _LOOSE * np.abs(rest))[:, None])
             sums = [self._sums(branch.tops) for branch in branches]
             top = np.max(sums, axis=0)
-            floor = (top - slack - 1e-9 * np.abs(top))[self.period]
+            floor = (top - slack - _LOOSE * np.abs(top))[self.period]
             kept: NDArray[np.bool_] | None = None
             for branch, total in zip(branches, sums, strict=True):
                 for functions, offset in zip(branch.ends, branch.offsets, strict=True):
                     edges, pieces = bound_pieces(functions, self.program.rigorous)
-                    reached = pieces + (offset + total[self.period] - branch.tops)[:, None]
+                    others = offset + total[self.period] - branch.tops
+                    size = np.abs(offset) + np.abs(total[self.period]) + np.abs(branch.tops)
+                    margin = _LOOSE * np.where(np.isfinite(pieces), np.abs(pieces), 0.0)
+                    reached = pieces + margin + (others + _LOOSE * size)[:, None]
                     some = reached >= floor[:, None]
                     kept = some if kept is None else kept | some
             assert kept is not None
@@ -170,10 +174,10 @@ class DualBounds:
         rebate[self.charged] = rebates
         price = self._start.copy()
         objective(program, rebate, price, flow, slope, gain, drift, matrix, step, trial)
-        fixed = exact_flows(program, np.stack([_inside(flow + drift, flow), flow]))
-        if not conserves(program, fixed).all():
+        fixed, unit = exact_flows(program, np.stack([_inside(flow + drift, flow), flow]))
+        if not conserves(program, fixed, unit).all():
             raise ArithmeticError("flows of the dual point = not conserved; allowed: exact unit flows")
-        x, y = fixed * UNIT
+        x, y = fixed * unit[:, None]
         prices = point(np.append(price, 0.0))  # the sinks' number -1 finds the last entry
         pi = point(np.append(-program.profit * (program.drivers * price + step), 0.0))
         lam = prices[program.head] - prices[program.tail] + program.mean + rebate
@@ -275,7 +279,7 @@ class DualBounds:
             binding[rows] = j
             for side in range(2):
                 coef = program.coef[j, side]
-                direction = unit_vector(coef[1] * total**2, coef[2] * sums[side])
+                direction = unit_vector(coef[1] * total**2, coef[2] * sums[side], coef[0] * total)
                 along[side, rows], across[side, rows] = direction
                 if sums[side] > 0.0:
                     leaning[side, rows] = np.sqrt((program.share * q[side])[group[rows]] / sums[side])

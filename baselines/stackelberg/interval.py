@@ -50,7 +50,8 @@ class Interval:
         return self + (-point(other))
 
     def __rsub__(self, other: Any) -> Interval:
-        return Interval(-self.high, -self.low) + other
+        result: Interval = self.__neg__().__add__(other)
+        return result
 
     def __mul__(self, other: Any) -> Interval:
         other = point(other)

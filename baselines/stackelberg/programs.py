@@ -100,12 +100,20 @@ def solve(
 
 
 def continuous(game: Game) -> tuple[Floats, float]:
-    """Best rebates (T,) [$/h] between the lowest and the highest allowed level, off the grid; a local maximum."""
-    search = Search(game)
+    """Best rebates (T,) [$/h] between the lowest and the highest allowed level, off the grid, and their objective.
+
+    The best of three local maxima; with the owner "drivers" the platform's profit is priced, it may be negative.
+    """
+    multiplier = _multiplier(game) if game.owner == "drivers" else 0.0
+    search = Search(game, multiplier)
     low, high = np.full(game.periods, search.levels[0]), search.levels[search.top]
-    values = low.copy()
-    value = search.maximise(low, high, values, search.start.copy())
-    return values / game.step_h, value
+    best, plan, paid = -np.inf, low, 0.0
+    for part in (0.0, 0.5, 1.0):  # from low rebates alone a fleet that is too small to bid stays without rebates
+        values = low + part * (high - low)
+        value = search.maximise(low, high, values, search.start.copy())
+        if value > best:
+            best, plan, paid = value, values, multiplier * search.profit
+    return plan / game.step_h, best - paid
 
 
 def _multiplier(game: Game) -> float:
@@ -121,10 +129,12 @@ def _multiplier(game: Game) -> float:
 
     if profit(floor) >= 0.0:
         return floor
-    for _ in range(40):
+    for _ in range(12):
         if profit(high) >= 0.0:
             break
         low, high = high, 2.0 * high
+    else:  # Newton's method is caught where all rebates lose money: any price proves a bound
+        return max(1.0 / game.drivers, floor)
     for _ in range(30):
         middle = 0.5 * (low + high)
         if middle <= floor or profit(middle) < 0.0:

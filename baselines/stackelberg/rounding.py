@@ -9,21 +9,26 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-__all__ = ["add", "div", "inv", "log", "mul", "neg", "sqr", "sqrt", "sub"]
+__all__ = ["add", "div", "inv", "log", "mul", "neg", "sqr", "sqrt", "sub", "up"]
 
 _ULP = 2.0**-52
 _LEAST = 1e-300
+_MOST = 1.7e308
 
 
 @njit(cache=True)
 def down(x):
     """A float below every number that rounds to x."""
+    if x == np.inf:  # an overflow: the number itself is finite
+        return _MOST
     return x - (abs(x) * _ULP + _LEAST) if x == x else -np.inf
 
 
 @njit(cache=True)
 def up(x):
     """A float above every number that rounds to x."""
+    if x == -np.inf:
+        return -_MOST
     return x + (abs(x) * _ULP + _LEAST) if x == x else np.inf
 
 
@@ -91,6 +96,11 @@ def sqrt(a):
 @njit(cache=True)
 def log(a):
     """Logarithm of the positive part."""
-    low = np.log(a[0]) if a[0] > 0.0 else -np.inf
-    high = np.log(a[1]) if a[1] > 0.0 else -np.inf
-    return low - 8.0 * _ULP * abs(low) if a[0] > 0.0 else -np.inf, high + 8.0 * _ULP * abs(high) + _LEAST
+    low, high = -np.inf, -_MOST
+    if a[0] > 0.0:
+        low = min(np.log(a[0]), _MOST)
+        low = low - 8.0 * _ULP * abs(low) - _LEAST
+    if a[1] > 0.0:
+        high = np.log(a[1])
+        high = high + 8.0 * _ULP * abs(high) + _LEAST
+    return low, high

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.stackelberg.box_kernel import bound_box, maximise_box, narrow, safe_kappa, separate
+from baselines.stackelberg.box_kernel import bound_box, maximise_box, narrow, safe_kappa, separate, tidy
 from baselines.stackelberg.program import Program, program_of, revenue_value
 from v2g_env.stackelberg.follower import arcs_of, start_prices
 from v2g_env.stackelberg.game import Game
@@ -85,7 +85,7 @@ class _Point(NamedTuple):
 
 @dataclass
 class _Apart:
-    """Best rebates of a box when every place has its own, and node prices there."""
+    """Best rebates of a box when every place has its own and no cap binds, and node prices there."""
 
     values: Floats
     price: Floats
@@ -119,7 +119,7 @@ class Search:
         arcs = len(self.program.tail)
         self.levels = game.levels * game.step_h
         self.top = game.choices - 1
-        self._work = np.empty((5, arcs))
+        self._work = np.empty((6, arcs))
         self._rows, self._bends = np.empty((arcs, 10)), np.empty((arcs, 2, 2))
         self._second = np.zeros((game.periods, game.periods))
         self._excess, self._peaks = np.empty(game.periods), np.zeros((arcs, 3))
@@ -128,7 +128,9 @@ class Search:
         self._best = SearchResult(None, -np.inf, np.inf)
         self._arcs = np.flatnonzero(self.program.period >= 0)
         self._apart_variable = np.full(arcs, -1, np.int64)
-        self._several = self.program.member.shape[1] > 1
+        capped = game.choices < len(game.levels)
+        self._relaxed = bool(self.program.member.shape[1] > 1 or capped.any())
+        self._beyond = np.where(capped, 10.0 * self.levels[-1] + game.step_h, 0.0)
         self._apart_variable[self._arcs] = np.arange(len(self._arcs))
 
     @property
@@ -156,10 +158,12 @@ class Search:
     def bound(self, value: float, low: Floats, high: Floats, price: Floats, apart: _Apart | None) -> float:
         """Upper bound on the objective in the box by the dual point at the response just found.
 
-        With several places per period, rebates of their own for each place (``apart``, improved in place) relax the
-        game; their response, and one between, give further dual points. The best one is left in ``self._point``.
+        Rebates of their own for each place, without the game's caps, relax the game; the response to the best of them
+        (``apart``, improved in place), and one between, give further dual points: a dual point needs no rebates inside
+        the box. The best one is left in ``self._point``.
         """
         best = self._dual(value, low, high, price, np.inf)
+        self._slack_at = self._point.excess
         if apart is not None:
             shared = self._work[4, self._arcs].copy()
             periods = self.program.period[self._arcs]
@@ -168,7 +172,7 @@ class Search:
                 self.program,
                 self._apart_variable,
                 low[periods],
-                high[periods],
+                np.maximum(high, self._beyond)[periods],
                 apart.values,
                 apart.price,
                 self._work,
@@ -197,6 +201,7 @@ class Search:
 
     def _dual(self, value: float, low: Floats, high: Floats, price: Floats, best: float) -> float:
         """Best bound of this response's dual points over kappa, if below ``best``; keeps the point's tables."""
+        tidy(self.program, self._work)
         safe = float(safe_kappa(self.program, self._work))
         last = np.inf
         for part in _PARTS if safe > 1e-8 * self.program.net else (1.0,):
@@ -263,7 +268,8 @@ class Search:
             while heap:
                 best.bound = min(best.bound, max(-heap[0].key, self._closed, best.value))
                 now = time.perf_counter()
-                if best.bound - best.value <= gap * self.scale or now - begin > time_limit_s:
+                done = best.levels is not None and best.bound - best.value <= gap * self.scale
+                if done or now - begin > time_limit_s:
                     break
                 if progress is not None and now - last > 2.0:
                     last = now
@@ -273,10 +279,16 @@ class Search:
             else:
                 best.bound = min(best.bound, max(self._closed, best.value))
         except KeyboardInterrupt:
+            if best.levels is None:
+                raise
+            if not best.nodes:
+                rebates = np.full(len(self._arcs), self.levels[0])
+                best.nodes.append(Node(-1, False, -1, -1, rebates, 0.0, best.bound))
+            _mend(best.nodes)
             if progress is not None:
                 progress("interrupted: incumbent and proven bound are kept")
         best.seconds = time.perf_counter() - begin
-        best.complete = best.bound - best.value <= gap * self.scale
+        best.complete = best.levels is not None and best.bound - best.value <= gap * self.scale
         return best
 
     @property
@@ -294,7 +306,7 @@ class Search:
         values, price = np.full(self.game.periods, self.levels[0]), self.start.copy()
         value = self.maximise(self.levels[low], self.levels[high], values, price)
         second = np.abs(np.diag(self._second))
-        apart = _Apart(values[self.program.period[self._arcs]], price.copy()) if self._several else None
+        apart = _Apart(values[self.program.period[self._arcs]], price.copy()) if self._relaxed else None
         self._payment = max(float(self._pay()), 1e-9)
         nearest = np.clip(np.abs(self.levels[None] - values[:, None]).argmin(axis=1), 0, self.top)
         for chosen in (nearest, np.zeros_like(nearest), *(() if start is None else (start,))):
@@ -309,7 +321,7 @@ class Search:
             narrow(self.program, point.rows, point.bends, point.peaks, bound - self._best.value, self._ranges)
         self._best.nodes.append(Node(-1, False, -1, -1, point.rebates, point.kappa, bound))
         self._best.bound = bound
-        heap.append(_Open(-bound, 0, low, high, values, price, _scores(point.excess, second), apart))
+        heap.append(_Open(-bound, 0, low, high, values, price, _scores(self._slack_at, second), apart))
 
     def _pay(self) -> float:
         total = sum(revenue_value(self.program, t, self._work[0]) for t in range(self.game.periods))
@@ -334,7 +346,7 @@ class Search:
                 high[period] = level
             values = np.clip(node.values, self.levels[low], self.levels[high])
             price = node.price.copy()
-            cutoff = best.value + 0.9 * gap * self.scale
+            cutoff = best.value + 0.9 * gap * self.scale if best.levels is not None else -np.inf
             if (low == high).all():  # one choice: its bound is its value, or none if the platform would lose money
                 value = self.maximise(self.levels[low], self.levels[high], values, price)
                 lost = self.game.owner == "drivers" and self.profit < 0.0
@@ -345,18 +357,20 @@ class Search:
                 self.try_levels(low, price.copy())
                 self._closed = max(self._closed, bound)
                 continue
-            value = self.maximise(self.levels[low], self.levels[high], values, price, cutoff - 1e-3 * gap * self.scale)
+            early = cutoff - 1e-3 * gap * self.scale if best.levels is not None else -np.inf
+            value = self.maximise(self.levels[low], self.levels[high], values, price, early)
             second, apart = np.abs(np.diag(self._second)), None
             if node.apart is not None:
                 periods = self.program.period[self._arcs]
-                inside = np.clip(node.apart.values, self.levels[low][periods], self.levels[high][periods])
+                top = np.maximum(self.levels[high], self._beyond)
+                inside = np.clip(node.apart.values, self.levels[low][periods], top[periods])
                 apart = _Apart(inside, node.apart.price.copy())
             bound = min(self.bound(value, self.levels[low], self.levels[high], price, apart), -node.key)
             best.nodes.append(Node(node.number, upper, -1, -1, self._point.rebates, self._point.kappa, bound))
             if bound <= cutoff:
                 self._closed = max(self._closed, bound)
                 continue
-            score = _scores(self._point.excess, second)
+            score = _scores(self._slack_at, second)
             number = len(best.nodes) - 1
             chosen = np.clip(np.abs(self.levels[None] - values[:, None]).argmin(axis=1), low, high)
             if self.try_levels(chosen, price.copy()):
@@ -364,19 +378,39 @@ class Search:
             heapq.heappush(heap, _Open(-bound, number, low, high, values, price, score, apart))
 
     def _split(self, node: _Open) -> tuple[int, int]:
-        """Period and level after which to split: where rounding and the bound's slack promise the largest loss."""
+        """Period and level after which to split.
+
+        Where the bound's slack outweighs the loss by rounding, far ends of boxes are cut off first: the slack grows with
+        the square of their distance. Else the box is split next to the best rebate of the most promising period.
+        """
         floor = np.searchsorted(self.levels, node.values + 1e-9, side="right") - 1
         floor = np.clip(floor, node.low, node.high)
         above = np.minimum(floor + 1, node.high)
         down, up = np.maximum(node.values - self.levels[floor], 0.0), np.maximum(self.levels[above] - node.values, 0.0)
-        excess, second = node.score
-        score = np.where(node.high > node.low, 0.5 * second * down * up + np.maximum(excess, 0.0), -1.0)
-        period = int(score.argmax())
+        excess, second = np.maximum(node.score[0], 0.0), node.score[1]
+        rounding = 0.5 * second * down * up
+        far = (node.high > above) | (node.low < floor - 1)
+        if excess.sum() > rounding.sum() and excess[far].sum() > 0.2 * excess.sum():
+            period = int(np.where(far, excess, -1.0).argmax())
+            if node.high[period] > above[period]:
+                return period, int(above[period])
+            return period, int(floor[period]) - 2
+        period = int(np.where(node.high > node.low, rounding + excess, -1.0).argmax())
         low, high = int(node.low[period]), int(node.high[period])
         level = int(min(floor[period], high - 1))
-        if excess[period] > 5.0 * (score[period] - excess[period]) and not low < floor[period] < high:
+        if excess[period] > 5.0 * rounding[period] and not low < floor[period] < high:
             level = (low + high - 1) // 2
         return period, level
+
+
+def _mend(nodes: list[Node]) -> None:
+    """Make a node whose split was interrupted a leaf again; only the last ones can be its parts."""
+    parts = [node.parent for node in nodes]
+    for k, node in enumerate(nodes):
+        if node.period >= 0 and parts.count(k) < 2:
+            nodes[k] = node._replace(period=-1, level=-1)
+            del nodes[k + 1 + next((i for i, p in enumerate(parts[k + 1 :]) if p == k), len(nodes)) :]
+            return
 
 
 def _scores(excess: Floats, second: Floats) -> Floats:

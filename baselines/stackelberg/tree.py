@@ -41,7 +41,7 @@ class Tree:
         for k in range(count):
             p = int(self.parent[k])
             if k == 0:
-                _expect(p == -1, "parent of the root", p, "-1")
+                _expect(p == -1 and not self.upper[0], "parent of the root", p, "-1, and not an upper part")
             else:
                 _expect(0 <= p < k, f"parent of node {k}", p, f"0 to {k - 1}")
                 t, level = int(self.period[p]), int(self.level[p])

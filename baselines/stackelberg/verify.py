@@ -74,7 +74,7 @@ def _optimum(data: Data, game: Game) -> Report:
     scale = _scale(game, value, found)
     gap = _number("gap", data["gap"])
     true = max(claimed - value, 0.0) / scale
-    _expect(abs(gap - true) <= 1e-6 * (1.0 + true), "gap", gap, f"{true!r}")
+    _expect(abs(gap - true) <= 1e-9 * (1.0 + true), "gap", gap, f"{true!r}")
     unit = "$ for the platform" if not community else "$ per driver"
     leaves = int((tree.period < 0).sum())
     claims = (

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from agents.compare import Contestant, agent_lines, evaluate, paired, table_lines
+from agents.compare import Contestant, evaluate, paired
+from agents.compare_lines import agent_lines, table_lines
 from agents.parking_lot import CompareConfig, run
 from baselines.certificate import check, load
 from baselines.parking_lot.policies import DoNothing, PredictiveControl

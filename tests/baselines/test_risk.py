@@ -309,3 +309,32 @@ def test_bad_input_raises_an_error_that_starts_with_the_field(call, field):
 def test_the_error_for_too_few_samples_names_value_and_sample_size():
     with pytest.raises(InvalidInputError, match=r"complexity = 11; allowed: \[0, n_samples = 10\]"):
         risk.degenerate(10, np.array([2, 11]), 0.1)
+
+
+def test_adaptive_limits_hold_when_chances_follow_the_past():
+    rng, beta, failures = np.random.default_rng(5), 0.1, 0
+    for _ in range(400):
+        violated, chances, p = 0, [], 0.02
+        for _ in range(300):
+            chances.append(p)
+            violated += int(rng.random() < p)
+            p = 0.002 if violated > len(chances) * 0.01 else 0.2  # hides its violations as well as it can
+        failures += float(np.mean(chances)) > risk.adaptive(300, violated, beta)
+    assert failures <= 0.1 * 400
+
+
+def test_adaptive_limits_are_wider_than_those_of_independent_trials_and_grow_with_violations():
+    found = [risk.adaptive(1000, v, 1e-3) for v in (0, 0.5, 1, 10, 100, 500, 1000)]
+    assert found == sorted(found)
+    assert all(risk.adaptive(1000, v, 1e-3) >= risk.hold_out(1000, v, 1e-3) for v in (0, 1, 10, 100, 500, 1000))
+    assert risk.adaptive(1000, 10, 1e-3) < 1.5 * risk.hold_out(1000, 10, 1e-3)
+    assert found[-1] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [((0, 0, 0.1), "n_samples"), ((5, 6, 0.1), "violations"), ((5, -1, 0.1), "violations"), ((5, 1, 0.0), "beta")],
+)
+def test_adaptive_names_what_is_wrong(arguments, named):
+    with pytest.raises(InvalidInputError, match=named):
+        risk.adaptive(*arguments)
