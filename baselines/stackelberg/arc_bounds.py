@@ -30,6 +30,7 @@ _TINY = 1e-9  # ranges that end this near to 0 or 1 are taken to reach them
 _FINE = 6
 _EDGES = PIECES + 3 + 2 * _FINE
 _DEPTH = 14
+_STEPS = 400  # of one bisection; then the pieces left are bounded as they are
 _SHARP = 1e-10
 
 
@@ -172,12 +173,13 @@ def bisect(row, a, b, limit, rigorous):
     """Upper bound on [a, b] by bisection down to pieces below ``limit``."""
     left, right, depth = np.empty(64), np.empty(64), np.empty(64, np.int64)
     left[0], right[0], depth[0] = a, b, 0
-    count, worst = 1, -np.inf
+    count, worst, steps = 1, -np.inf, 0
     while count > 0:
         count -= 1
         p, q, d = left[count], right[count], depth[count]
         bound = taylor(row, p, q, rigorous)[0]
-        if bound <= limit or bound <= worst or d >= _DEPTH:
+        steps += 1
+        if bound <= limit or bound <= worst or d >= _DEPTH or steps > _STEPS:
             worst = max(worst, bound)
             continue
         m = 0.5 * (p + q)

@@ -94,8 +94,8 @@ def slopes(program, variable, flow, drift, gradient):
 def maximise_box(program, variable, low, high, values, price, work, second, cutoff, tolerance, limit):
     """Local maximum of F over the box from ``values``, by projected Newton steps; the dual bound ends it early.
 
-    ``work`` (6, A) takes flow, dy/dlam, R', x - y and rebates (the last row is for ``tidy``); ``second`` (V, V) the Hessian at the last but one
-    point. Returns (F, profit, the bound's linear part).
+    ``work`` (6, A) takes flow, dy/dlam, R', x - y and rebates (the last row is for ``tidy``); ``second`` (V, V) the
+    Hessian at the last but one point. Returns (F, profit, the bound's linear part).
     """
     count, nodes = len(low), program.nodes
     flow, slope, gain, drift, rebate = work[0], work[1], work[2], work[3], work[4]
@@ -150,7 +150,7 @@ def maximise_box(program, variable, low, high, values, price, work, second, cuto
 
 @njit(cache=True)
 def tidy(program, work):
-    """Put the dual flow x = y + drift into ``work[5]``, led around arcs without charger where it leaves [0, 1] a little.
+    """Put the dual flow x = y + drift into ``work[5]``, led around arcs without charger where it leaves [0, 1].
 
     Such arcs are rarely used ones; without this they alone would ask for a kappa that costs everywhere.
     """
@@ -261,12 +261,14 @@ def peak(program, a, row, straight, bend, forward, low, high):
 def unit_vector(square, other, straight):
     """Direction in which sqrt(square + other) is linearised; hyperbolic for a negative ``other``.
 
-    There it is taken where the bid sqrt(square + other) - straight is not negative.
+    Where that bid, sqrt(square + other) - |straight|, would be negative any direction is valid, but a steep
+    one bounds badly elsewhere.
     """
     if other >= 0.0:
         root = np.sqrt(square + other)
         return np.sqrt(square) / root, np.sqrt(other) / root
-    cross = min(-other, square - straight * straight)
+    edge = square - straight * straight
+    cross = -other if -other < edge else min(edge, 0.9 * square)
     root = np.sqrt(square - cross)
     return np.sqrt(square) / root, np.sqrt(cross) / root
 

@@ -159,22 +159,15 @@ class DualBounds:
     def _point(self, rebates: Floats, kappa: float, low: Floats, high: Floats) -> _Point:
         program, net, share = self.program, self.net, self._share
         arcs = len(program.tail)
-        flow, slope, gain, drift, rebate = (
-            np.empty(arcs),
-            np.empty(arcs),
-            np.empty(arcs),
-            np.empty(arcs),
-            np.zeros(arcs),
-        )
-        matrix, step, trial = (
-            np.empty((program.nodes, program.band + 1)),
-            np.empty(program.nodes),
-            np.empty(program.nodes),
-        )
+        flow, slope, gain, drift, rebate = np.zeros((5, arcs))
+        matrix = np.empty((program.nodes, program.band + 1))
+        step, trial = np.empty((2, program.nodes))
         rebate[self.charged] = rebates
         price = self._start.copy()
         objective(program, rebate, price, flow, slope, gain, drift, matrix, step, trial)
-        fixed, unit = exact_flows(program, np.stack([_inside(flow + drift, flow), flow]))
+        work = np.stack([flow, slope, gain, drift, rebate, np.zeros(arcs)])
+        tidy(program, work)
+        fixed, unit = exact_flows(program, np.stack([_inside(work[5], flow), flow]))
         if not conserves(program, fixed, unit).all():
             raise ArithmeticError("flows of the dual point = not conserved; allowed: exact unit flows")
         x, y = fixed * unit[:, None]

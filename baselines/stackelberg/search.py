@@ -380,8 +380,8 @@ class Search:
     def _split(self, node: _Open) -> tuple[int, int]:
         """Period and level after which to split.
 
-        Where the bound's slack outweighs the loss by rounding, far ends of boxes are cut off first: the slack grows with
-        the square of their distance. Else the box is split next to the best rebate of the most promising period.
+        Where the bound's slack outweighs the loss by rounding, far ends of boxes are cut off first: the slack grows
+        with the square of their distance. Else the box is split at the best rebate of the most promising period.
         """
         floor = np.searchsorted(self.levels, node.values + 1e-9, side="right") - 1
         floor = np.clip(floor, node.low, node.high)
