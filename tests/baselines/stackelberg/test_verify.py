@@ -26,6 +26,9 @@ KINDS = {
 }
 
 
+FEW = ("plain", "first period blocked")  # for tests that go through whole trees many times
+
+
 def small(lab, number, changes):
     """A game of three periods whose tree has a few nodes, and its certificate as read from a file."""
     for seed in range(100 * number, 100 * number + 100):
@@ -100,16 +103,23 @@ def test_certificates_hold_and_bound_every_choice(lab, cases, name):
     assert check(data).claims == report.claims
 
 
+def other_values(value):
+    if isinstance(value, bool):
+        return [int(value), not value, None]
+    if isinstance(value, str):
+        return [value + "0", value[:-1], 7]
+    if isinstance(value, int):
+        return [value + 1, float(value), bool(value), 1e999]
+    if isinstance(value, float):
+        return [np.nextafter(value, np.inf).item(), -1.0 - value, float("nan"), 10**400]
+    return [0]
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_any_change_is_refused_by_the_digest(cases, name):
     game, data = cases[name]
     for path, value in leaves(data):
-        others = {
-            bool: [0, 1, None],
-            str: [str(value) + "0", str(value)[:-1], 7],
-            int: [value == 0 or value + 1, -1, True, 1e999],
-            float: [value == 0.0 or value * (1.0 + 1e-15) + 1e-300, float("nan"), 10**400],
-        }.get(type(value), [0])
+        others = other_values(value)
         for other in others:
             if other != value or type(other) is not type(value):
                 assert accepted(changed(data, path, other), game) is None, (path, other)
@@ -155,7 +165,7 @@ def test_a_liar_with_a_fitting_digest_cannot_claim_more(cases, name):
         assert accepted(signed(data | change), game) is None, change
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", FEW)
 def test_another_game_is_refused_with_its_own_hash_and_digest(cases, name):
     game, data = cases[name]
     others = [
@@ -181,7 +191,7 @@ def test_another_game_is_refused_with_its_own_hash_and_digest(cases, name):
                 assert accepted(signed(changed(data, ("instance", *path), rubbish)), game) is None, path
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", FEW)
 def test_trees_that_do_not_cover_everything_are_refused(cases, name):
     game, data = cases[name]
     columns = {key: unpack(value).copy() for key, value in data["tree"].items()}
@@ -215,8 +225,8 @@ def test_trees_that_do_not_cover_everything_are_refused(cases, name):
     assert accepted(retold(data), game) is not None
 
 
-@pytest.mark.parametrize("name", KINDS)
-@pytest.mark.parametrize("huge", [1e3, 1e12, 1e150, 1e300, 1.7e308])
+@pytest.mark.parametrize("name", FEW)
+@pytest.mark.parametrize("huge", [1e3, 1e150, 1.7e308])
 def test_no_dual_point_proves_less_than_the_truth(cases, lab, name, huge):
     """Whatever stands in the tree, however absurd: what is accepted is true."""
     game, data = cases[name]
@@ -234,7 +244,7 @@ def test_no_dual_point_proves_less_than_the_truth(cases, lab, name, huge):
                     assert report is None or base is columns  # the root alone proves nothing that good
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", FEW)
 def test_a_changed_dual_point_proves_the_same_bound_or_is_refused(cases, name):
     game, data = cases[name]
     columns = {key: unpack(value).copy() for key, value in data["tree"].items()}
