@@ -86,7 +86,7 @@ def _gain_percent(games: Sequence[Game], solutions: Sequence[Solution]) -> float
     return float(np.median([100.0 * (s.value / value - 1.0) for s, value in zip(solutions, none, strict=True)]))
 
 
-def lines(count: int = 100, limit_s: float = 10.0) -> Iterator[str]:
+def lines(count: int = 100, limit_s: float = 5.0) -> Iterator[str]:
     """One line per measurement.
 
     Args:

@@ -30,7 +30,7 @@ _TINY = 1e-9  # ranges that end this near to 0 or 1 are taken to reach them
 _FINE = 6
 _EDGES = PIECES + 3 + 2 * _FINE
 _DEPTH = 14
-_STEPS = 400  # of one bisection; then the pieces left are bounded as they are
+_STEPS = 4000  # of one bisection; then the pieces left are bounded as they are
 _SHARP = 1e-10
 
 

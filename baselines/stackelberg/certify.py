@@ -11,7 +11,7 @@ import numpy as np
 
 from baselines.certificate import FORMAT, pack
 from baselines.stackelberg.enclosure import worth
-from baselines.stackelberg.program import program_of
+from baselines.stackelberg.program import gap_scale, program_of
 from baselines.stackelberg.search import SearchResult
 from baselines.stackelberg.tree import Tree, tree_bound
 from v2g_env.core.validate import require
@@ -51,7 +51,7 @@ def certify(
     leaves = [node.bound for node in nodes if node.period < 0]
     target = max(leaves) + 1e-10 * (1.0 + abs(value))
     bound = tree_bound(game, multiplier, found.objective[0], tree, target, progress)
-    scale = abs(value) if game.owner == "platform" else found.income[0] / game.drivers
+    scale = gap_scale(game, value, found.income[0])
     certificate: dict[str, Any] = {
         "format": FORMAT,
         "problem": "stackelberg",
@@ -61,7 +61,7 @@ def certify(
         "levels": [int(k) for k in result.levels],
         "value_usd": value,
         "bound_usd": bound,
-        "gap": max(bound - value, 0.0) / max(scale, 1e-9),
+        "gap": max(bound - value, 0.0) / scale,
         "multiplier": multiplier,
         "tree": {
             name: pack(getattr(tree, name)) for name in ("parent", "upper", "period", "level", "kappa", "rebates")

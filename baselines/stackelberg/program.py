@@ -27,7 +27,7 @@ from v2g_env.stackelberg.follower import (
 )
 from v2g_env.stackelberg.game import Game
 
-__all__ = ["Program", "program_of"]
+__all__ = ["Program", "gap_scale", "program_of"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -73,6 +73,16 @@ class Program(NamedTuple):
     def net(self) -> float:
         """N = w M - alpha: what a dollar of rebate per driver costs the leader in objective."""
         return self.profit * self.drivers - self.alpha
+
+
+def gap_scale(game: Game, value: float, income: float) -> float:
+    """What gaps are relative to [$]: |value| for the platform, the market's payment per driver for drivers.
+
+    At least a tenth of a cent per driver (of one driver): a day on which nothing is earned has no relative gap.
+    """
+    if game.owner == "platform":
+        return max(abs(value), 1e-3 * game.drivers)
+    return max(income / game.drivers, 1e-3)
 
 
 def program_of(game: Game, multiplier: float = 0.0) -> Program:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baselines.stackelberg.box_kernel import bound_box, maximise_box, narrow, safe_kappa, separate, tidy
-from baselines.stackelberg.program import Program, program_of, revenue_value
+from baselines.stackelberg.program import Program, gap_scale, program_of, revenue_value
 from v2g_env.stackelberg.follower import arcs_of, start_prices
 from v2g_env.stackelberg.game import Game
 
@@ -293,13 +293,11 @@ class Search:
 
     @property
     def scale(self) -> float:
-        """What the gap is relative to: |incumbent| (platform), payment per driver at it (drivers) [$]."""
+        """What the gap is relative to: see ``program.gap_scale`` [$]."""
         best = self._best
         if best.levels is None:
             return np.inf
-        if self.game.owner == "platform":
-            return max(abs(best.value), 1e-9)
-        return self._payment
+        return gap_scale(self.game, best.value, self._payment)
 
     def _root(self, heap: list[_Open], start: Ints | None) -> None:
         low, high = np.zeros(self.game.periods, np.int64), self.top.copy()
@@ -307,7 +305,7 @@ class Search:
         value = self.maximise(self.levels[low], self.levels[high], values, price)
         second = np.abs(np.diag(self._second))
         apart = _Apart(values[self.program.period[self._arcs]], price.copy()) if self._relaxed else None
-        self._payment = max(float(self._pay()), 1e-9)
+        self._payment = self._pay()
         nearest = np.clip(np.abs(self.levels[None] - values[:, None]).argmin(axis=1), 0, self.top)
         for chosen in (nearest, np.zeros_like(nearest), *(() if start is None else (start,))):
             self.try_levels(chosen, price.copy())
@@ -321,11 +319,14 @@ class Search:
             narrow(self.program, point.rows, point.bends, point.peaks, bound - self._best.value, self._ranges)
         self._best.nodes.append(Node(-1, False, -1, -1, point.rebates, point.kappa, bound))
         self._best.bound = bound
+        if (low == high).all():  # a single choice: whoever evaluated it knows
+            self._best.bound = self._best.value
+            return
         heap.append(_Open(-bound, 0, low, high, values, price, _scores(self._slack_at, second), apart))
 
     def _pay(self) -> float:
         total = sum(revenue_value(self.program, t, self._work[0]) for t in range(self.game.periods))
-        return float(total) / self.game.drivers
+        return float(total)
 
     def _step_down(self, chosen: Ints, price: Floats) -> None:
         """Lower the highest rebate level by level until the platform earns no loss."""

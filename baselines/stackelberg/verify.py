@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from baselines.certificate import CertificateError, Report, unpack
 from baselines.stackelberg.certify import digest
-from baselines.stackelberg.enclosure import Worth, worth
-from baselines.stackelberg.program import program_of
+from baselines.stackelberg.enclosure import worth
+from baselines.stackelberg.program import gap_scale, program_of
 from baselines.stackelberg.tree import Tree, tree_bound
 from v2g_env.core.validate import InvalidInputError
 from v2g_env.stackelberg.game import Game
@@ -71,7 +71,7 @@ def _optimum(data: Data, game: Game) -> Report:
     proven = tree_bound(game, multiplier, low, tree, claimed + _CLOSE * size)
     close = abs(proven - claimed) <= _CLOSE * size
     _expect(close, "bound_usd", claimed, f"{proven!r} (what the tree proves)")
-    scale = _scale(game, value, found)
+    scale = gap_scale(game, value, found.income[0])
     gap = _number("gap", data["gap"])
     true = max(claimed - value, 0.0) / scale
     _expect(abs(gap - true) <= 1e-9 * (1.0 + true), "gap", gap, f"{true!r}")
@@ -89,12 +89,6 @@ def _optimum(data: Data, game: Game) -> Report:
         "leaves": float(leaves),
     }
     return Report("optimal rebates", claims, values)
-
-
-def _scale(game: Game, value: float, found: Worth) -> float:
-    if game.owner == "platform":
-        return max(abs(value), 1e-9)
-    return max(abs(found.income[0]) / game.drivers, 1e-9)
 
 
 def _tree(data: Data, charged: int) -> Tree:
