@@ -140,17 +140,6 @@ def solve_band(factor, right, n, band):
 
 
 @njit(cache=True)
-def shares(lam, sigma):
-    """Flow y, its complement 1 - y and dy/dlam of an arc, without cancellation at either end."""
-    r = np.sqrt(lam * lam + sigma * sigma)
-    small = 0.5 * sigma * sigma / (r * (r + abs(lam)))
-    slope = 0.5 * sigma * sigma / (r * r * r)
-    if lam > 0.0:
-        return 1.0 - small, small, slope
-    return small, 1.0 - small, slope
-
-
-@njit(cache=True)
 def assemble_laplacian(tail, head, weight, matrix):
     """Fill the banded matrix B diag(weight) B' of the network."""
     matrix[:] = 0.0
@@ -166,65 +155,64 @@ def assemble_laplacian(tail, head, weight, matrix):
 
 
 @njit(cache=True)
-def dual_value(tail, head, utility, sigma, source, price):
-    """D(rho), summed over the classes."""
+def evaluate(tail, head, utility, sigma, source, price, flow, slope, excess):
+    """D(rho), summed over the classes; leaves flows, slopes dy/dlam and what leaves every node beyond its supply."""
     total = 0.0
+    excess[:] = 0.0
     for node in source:
         total += price[node]
+        excess[node] -= 1.0
     for a in range(len(tail)):
-        lam = utility[a] - price[tail[a]] + (price[head[a]] if head[a] >= 0 else 0.0)
-        r = np.sqrt(lam * lam + sigma[a] * sigma[a])
+        i, j = tail[a], head[a]
+        lam = utility[a] - price[i] + (price[j] if j >= 0 else 0.0)
+        square = sigma[a] * sigma[a]
+        r = np.sqrt(lam * lam + square)
+        small = 0.5 * square / (r * (r + abs(lam)))
+        slope[a] = 0.5 * square / (r * r * r)
         if lam > 0.0:
+            flow[a] = 1.0 - small
             total += 0.5 * (lam + r)
         else:
-            total += 0.5 * sigma[a] * sigma[a] / (r - lam)
+            flow[a] = small
+            total += small * r
+        excess[i] += flow[a]
+        if j >= 0:
+            excess[j] -= flow[a]
     return total
 
 
 @njit(cache=True)
 def newton(tail, head, utility, sigma, source, n, band, price, flow, slope, matrix, step, trial):
     """Minimise D from ``price`` (overwritten); leaves flows and slopes dy/dlam; returns the largest imbalance."""
-    arcs = len(tail)
-    value = dual_value(tail, head, utility, sigma, source, price)
+    excess = np.empty(n)
+    value = evaluate(tail, head, utility, sigma, source, price, flow, slope, excess)
     worst, last = np.inf, np.inf
     for _ in range(200):
-        step[:] = 0.0
-        for node in source:
-            step[node] -= 1.0
-        for a in range(arcs):
-            i, j = tail[a], head[a]
-            lam = utility[a] - price[i] + (price[j] if j >= 0 else 0.0)
-            flow[a], _, slope[a] = shares(lam, sigma[a])
-            step[i] += flow[a]
-            if j >= 0:
-                step[j] -= flow[a]
         worst = 0.0
         for i in range(n):
-            worst = max(worst, abs(step[i]))
+            worst = max(worst, abs(excess[i]))
         if worst <= 1e-15 or (worst <= _TOLERANCE and worst >= 0.25 * last):
             break
         last = worst
         assemble_laplacian(tail, head, slope, matrix)
         factor_band(matrix, n, band)
+        step[:] = excess
+        solve_band(matrix, step, n, band)
         decrease = 0.0
         for i in range(n):
-            trial[i] = step[i]
-        solve_band(matrix, step, n, band)
-        for i in range(n):
-            decrease += trial[i] * step[i]  # minus gradient (out of every node: f - By = -trial) times step
+            decrease += excess[i] * step[i]
         size = 1.0
         while True:
             for i in range(n):
                 trial[i] = price[i] + size * step[i]
-            now = dual_value(tail, head, utility, sigma, source, trial)
+            now = evaluate(tail, head, utility, sigma, source, trial, flow, slope, excess)
             if now <= value - 1e-4 * size * decrease or size < 1e-10 or decrease < 1e-13 * (1.0 + abs(value)):
                 break
             size *= 0.5
+        value = now
+        price[:] = trial
         if size < 1e-10:
             break
-        value = now
-        for i in range(n):
-            price[i] = trial[i]
     return worst
 
 
