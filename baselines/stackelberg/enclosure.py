@@ -116,7 +116,12 @@ def _prices(program: Program, rebate: Floats, price: Floats) -> Interval:
     lam = _lam(program, rebate, point(price))
     residual = _imbalance(program, _share(program, lam))
     middle = _slopes(program, lam)
-    inverse = np.linalg.inv(_laplacian(program, 0.5 * (middle.low + middle.high)))
+    try:
+        inverse = np.linalg.inv(_laplacian(program, 0.5 * (middle.low + middle.high)))
+    except np.linalg.LinAlgError:
+        raise ArithmeticError(
+            "response of the drivers = not enclosed; allowed: utilities on comparable scales"
+        ) from None
     eps = 4.0 * (program.nodes + 4) * np.finfo(float).eps
 
     def product(values: Interval) -> tuple[Floats, Floats]:

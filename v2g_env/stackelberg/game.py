@@ -128,6 +128,7 @@ class Game:
         for name in ("step_h", "kappa"):
             object.__setattr__(self, name, float(getattr(self, name)))
         for each in self.classes:
+            each.network.check_periods()
             last = max(each.network.period)
             require(last < len(prices), f"period of class {each.name}", last, f"-1 to {len(prices) - 1}, as the prices")
 

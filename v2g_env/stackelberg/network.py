@@ -78,6 +78,22 @@ class Network:
             require(through > 0, name, "on no path from source to sink", "a connected network without dead ends")
             require(through < total, name, "on every path from source to sink", "arcs that can be avoided: contract it")
 
+    def check_periods(self) -> None:
+        """Raise InvalidInputError if a path has two arcs of the same period: a car plugs in once at a time."""
+        outgoing: list[list[int]] = [[] for _ in range(self.nodes)]
+        for a, node in enumerate(self.tail):
+            outgoing[node].append(a)
+        reach = [1 << node for node in range(self.nodes)]  # nodes that can be reached, as bits
+        for node in reversed(self.order):
+            for a in outgoing[node]:
+                reach[node] |= reach[self.head[a]]
+        for a, t in enumerate(self.period):
+            for b in range(self.arcs) if t >= 0 else ():
+                twice = self.period[b] == t and reach[self.head[a]] >> self.tail[b] & 1
+                require(
+                    not twice, f"period of arcs {a} and {b}", t, "one arc per period on every path: a car plugs in once"
+                )
+
     @property
     def arcs(self) -> int:
         """Number A of arcs."""
