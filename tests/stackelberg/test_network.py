@@ -114,5 +114,5 @@ def test_check_flow_accepts_a_unit_flow_and_names_the_node_where_it_leaks():
 def test_a_path_with_two_arcs_of_one_period_is_refused():
     arcs = {"tail": (0, 0, 1, 1), "head": (1, 1, 2, 2), "period": (0, -1, 0, -1)}
     network = Network(mean_usd=(0.0,) * 4, deviation_usd=(1.0,) * 4, source=0, sink=2, **arcs)
-    with pytest.raises(InvalidInputError, match="one arc of a period on any path"):
+    with pytest.raises(InvalidInputError, match="one arc per period on every path"):
         network.check_periods()
