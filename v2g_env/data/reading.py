@@ -21,7 +21,7 @@ from v2g_env.data.table import COLUMNS, RULES, Repairs, drop
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["FIELDS", "Source", "build", "csv_lines", "decode", "iso_time", "read_text", "rfc1123_time"]
+__all__ = ["FIELDS", "Source", "build", "csv_lines", "decode", "iso_time", "read_text", "rfc1123_time", "time_zone"]
 
 FIELDS = (
     "arrival",
@@ -77,12 +77,14 @@ def decode(data: bytes, name: str) -> str:
     return text
 
 
-def csv_lines(text: str, name: str) -> tuple[list[str], list[list[str]]]:
-    """Split comma-separated text into the header and rows of the same length."""
+def csv_lines(text: str, name: str, delimiter: str = ",") -> tuple[list[str], list[list[str]]]:
+    """Split separated text into the header and rows of the same length."""
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
-        header, *body = [line for line in csv.reader(io.StringIO(text, newline=""), strict=True) if line]
+        header, *body = [line for line in lines if line]
     except csv.Error as error:
-        raise InvalidInputError(f"file = {name!r} ({error}); allowed: comma-separated text") from error
+        kind = "comma-separated text" if delimiter == "," else f"text separated by {delimiter!r}"
+        raise InvalidInputError(f"file = {name!r} ({error}); allowed: {kind}") from error
     require(len(set(header)) == len(header), f"{name} header", header, "distinct column names")
     for i, line in enumerate(body, 1):
         require(len(line) == len(header), f"{name} row {i}", line, f"{len(header)} values, as in the header")
@@ -147,7 +149,7 @@ def _refuse_broken(table: pd.DataFrame, rows: Sequence[Mapping[str, Any]], sourc
 
 def _session(raw: Mapping[str, Any], row: int, source: Source) -> tuple[Any, ...]:
     """Read one raw row into the order of ``COLUMNS``; an unclaimed session keeps no statement of its driver."""
-    zone = _zone(raw["timezone"], source.where(row, "timezone"))
+    zone = time_zone(raw["timezone"], source.where(row, "timezone"))
     arrival = _time(raw["arrival"], source, row, "arrival", zone)
     departure = _time(raw["departure"], source, row, "departure", zone)
     stated_text = raw.get("stated_departure")
@@ -170,7 +172,8 @@ def _session(raw: Mapping[str, Any], row: int, source: Source) -> tuple[Any, ...
     )
 
 
-def _zone(name: str, where: str) -> ZoneInfo:
+def time_zone(name: str, where: str) -> ZoneInfo:
+    """Return the zone of an IANA name; ``where`` says in an error what was asked for."""
     try:
         return ZoneInfo(name)
     except (*_BROKEN_VALUE, OSError, LookupError):
