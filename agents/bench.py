@@ -23,11 +23,21 @@ def _best(call: Callable[[], Any], repeats: int = 40) -> float:
     return min(times)
 
 
-def _action(problem: str, shape: tuple[int, ...]) -> Any:
-    """Nothing for the parking lot; random rebates for drivers, whose response to none is known beforehand."""
+def _action(problem: str, space: Any) -> Any:
+    """Nothing for the parking lot; random actions elsewhere (drivers' response to no rebates is known beforehand)."""
     if problem == "parking_lot":
-        return np.zeros(shape, np.float32)
-    return np.random.default_rng(0).uniform(-1.0, 1.0, shape).astype(np.float32)
+        return np.zeros(space.shape, np.float32)
+    space.seed(0)
+    return space.sample()
+
+
+def _size(env_id: str, instance: Any) -> tuple[int, str]:
+    """What one step of an environment goes through: how many of what."""
+    if hasattr(instance, "bays"):
+        return int(instance.bays), "bay"
+    if "Sizing" in env_id:
+        return int(instance.drivers * instance.season_days), "driver-day"
+    return (1, "request") if "Allocation" in env_id else (int(instance.drivers), "driver")
 
 
 def _env() -> Iterator[str]:
@@ -39,13 +49,13 @@ def _env() -> Iterator[str]:
     for entry in v2g_env.ENVIRONMENTS:
         env = gymnasium.make(entry.id)
         env.reset(seed=0)
-        action = _action(entry.problem, env.action_space.shape or ())
+        action = _action(entry.problem, env.action_space)
         horizon = 0
         while not env.step(action)[2]:
             horizon += 1
         horizon += 1
         fleet = env.unwrapped.model.instance  # type: ignore[attr-defined]
-        size, unit = (fleet.bays, "bay") if entry.problem == "parking_lot" else (fleet.drivers, "driver")
+        size, unit = _size(entry.id, fleet)
 
         def episodes(env: Any = env, action: Any = action, horizon: int = horizon) -> None:
             for _ in range(20):
@@ -63,7 +73,7 @@ def _env() -> Iterator[str]:
                 autoreset_mode=AutoresetMode.SAME_STEP,
             )
             envs.reset(seed=0)
-            actions = _action(entry.problem, envs.action_space.shape or ())
+            actions = _action(entry.problem, envs.action_space)
 
             def days(envs: Any = envs, actions: Any = actions, horizon: int = horizon) -> None:
                 for _ in range(4 * horizon):
@@ -128,11 +138,18 @@ def _stackelberg() -> Iterator[str]:
     return lines()
 
 
+def _shared_battery() -> Iterator[str]:
+    from agents.shared_battery_bench import lines
+
+    return lines()
+
+
 PARTS: dict[str, Callable[[], Iterator[str]]] = {
     "env": _env,
     "programs": _programs,
     "risk": _risk,
     "stackelberg": _stackelberg,
+    "shared-battery": _shared_battery,
 }
 
 

@@ -56,6 +56,7 @@ class Bundle:
         self.hash: str = config["sha256"]
         self._rng = np.random.default_rng(seed)
         self._size = int(config["observation_size"])
+        self._choose = config["action_kind"] == "discrete"
         self._squash = config["algorithm"] == "sac"
         self._activation = {"tanh": torch.tanh, "relu": torch.relu}[config["activation"]]
         self._tensors = {
@@ -82,8 +83,11 @@ class Bundle:
         state: tuple[Any, ...] | None = None,
         episode_start: NDArray[np.bool_] | None = None,
         deterministic: bool = False,
-    ) -> tuple[NDArray[np.float32], tuple[Any, ...] | None]:
-        """Actions (n, k) in [-1, 1] for observations (n, d), or (k,) for (d,); the policy has no memory.
+    ) -> tuple[NDArray[Any], tuple[Any, ...] | None]:
+        """Actions for observations (n, d): (n, k) float32 in [-1, 1], or choices (n,) int64; the policy has no memory.
+
+        A single observation (d,) gets (k,), or one whole number. Choices are the most probable ones if
+        ``deterministic``, else drawn with the network's probabilities.
 
         Raises:
             InvalidInputError: for a wrong shape or a number that is not finite.
@@ -101,16 +105,24 @@ class Bundle:
             hidden = torch.from_numpy(given)
             for i in range(len(self.config["net_arch"])):
                 hidden = self._activation(self._linear(f"layers.{i}", hidden))
-            mean = self._linear("head", hidden)
-            action = mean if deterministic else self._sample(mean, hidden)
-            action = torch.tanh(action) if self._squash else torch.clamp(action, -1.0, 1.0)
-        result = action.numpy()
+            result = self._act(hidden, deterministic).numpy()
         return (result[0] if single else result), None
 
     def _linear(self, name: str, values: Any) -> Any:
         from torch.nn.functional import linear
 
         return linear(values, self._tensors[f"{name}.weight"], self._tensors[f"{name}.bias"])
+
+    def _act(self, hidden: Any, deterministic: bool) -> Any:
+        import torch
+
+        head = self._linear("head", hidden)
+        if self._choose:
+            # the largest of logits with Gumbel noise is a draw from their softmax
+            noise = 0.0 if deterministic else torch.from_numpy(self._rng.gumbel(size=tuple(head.shape)))
+            return torch.argmax(head + noise, dim=1)
+        action = head if deterministic else self._sample(head, hidden)
+        return torch.tanh(action) if self._squash else torch.clamp(action, -1.0, 1.0)
 
     def _sample(self, mean: Any, hidden: Any) -> Any:
         import torch
@@ -136,8 +148,8 @@ def save_bundle(
     Args:
         path: folder.
         train: the configuration that the policy was trained with.
-        tensors: "layers.<i>.weight" and ".bias", "head...", "log_std" (SAC: "log_std.weight", ".bias"), and
-            "normaliser.mean", ".variance", ".count" if observations are normalised.
+        tensors: "layers.<i>.weight" and ".bias", "head...", for box actions "log_std" (SAC: "log_std.weight",
+            ".bias"), and "normaliser.mean", ".variance", ".count" if observations are normalised.
         steps: environment steps of training.
         plan_kwh: the plan shown in the observation.
         extra: further files by name (a checkpoint's state).
@@ -154,6 +166,7 @@ def save_bundle(
         "activation": ACTIVATION[train.algorithm],
         "net_arch": list(train.hyperparameters.net_arch),
         "observation_size": int(tensors["layers.0.weight"].shape[1]),
+        "action_kind": train.env.action_kind,
         "action_size": int(tensors["head.weight"].shape[0]),
         "normaliser": NORMALISER if "normaliser.mean" in tensors else None,
         "env_id": train.env.id,

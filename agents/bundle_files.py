@@ -40,6 +40,7 @@ _KEYS: dict[str, Any] = {
     "activation": str,
     "net_arch": list,
     "observation_size": int,
+    "action_kind": str,
     "action_size": int,
     "normaliser": (dict, type(None)),
     "env_id": str,
@@ -53,6 +54,7 @@ _KEYS: dict[str, Any] = {
     "weights_sha256": str,
     "sha256": str,
 }
+_BEFORE = {"action_kind": "box"}  # what bundles mean that were written before the key existed
 _MAX_CONFIG, _MAX_WEIGHTS = 4_000_000, 500_000_000  # bytes; far above anything this package writes
 
 
@@ -101,6 +103,7 @@ def read_files(path: Path) -> tuple[dict[str, Any], bytes]:
     _check_keys(config)
     if config["sha256"] != digest(config):
         raise BundleError(f"sha256 of {CONFIG} = {digest(config)}; allowed: {config['sha256']}, which it states itself")
+    config = _BEFORE | config
     _check_meaning(config)
     weights = _bytes(path / WEIGHTS, _MAX_WEIGHTS)
     _refuse_code(WEIGHTS, weights)
@@ -150,11 +153,12 @@ def _check_keys(config: Mapping[str, Any]) -> None:
     for key in config:
         if key not in _KEYS:
             raise BundleError(f"key of {CONFIG} = {key!r:.80}; allowed: {', '.join(_KEYS)}")
+    given = _BEFORE | dict(config)
     for key, kind in _KEYS.items():
-        if key not in config:
+        if key not in given:
             raise BundleError(f"{key} = missing; allowed: every key of a bundle")
-        if not isinstance(config[key], kind) or isinstance(config[key], bool):
-            raise BundleError(f"{key} = {config[key]!r:.80}; allowed: {kind}")
+        if not isinstance(given[key], kind) or isinstance(given[key], bool):
+            raise BundleError(f"{key} = {given[key]!r:.80}; allowed: {kind}")
 
 
 def _check_meaning(config: Mapping[str, Any]) -> None:
@@ -170,6 +174,7 @@ def _check_meaning(config: Mapping[str, Any]) -> None:
         "activation": ACTIVATION[train.algorithm],
         "net_arch": list(train.hyperparameters.net_arch),
         "normaliser": NORMALISER if train.hyperparameters.normalize_observation else None,
+        "action_kind": train.env.action_kind,
         "env_id": train.env.id,
         "env_kwargs": {"instance": dict(train.env.instance), "law": train.env.law, "plan_kwh": plan},
         "instance_hash": instance_hash,
@@ -199,7 +204,7 @@ def _shapes(config: Mapping[str, Any]) -> dict[str, tuple[str, tuple[int, ...]]]
     linear("head", k, widths[-1])
     if config["algorithm"] == "sac":
         linear("log_std", k, widths[-1])
-    else:
+    elif config["action_kind"] == "box":
         shapes["log_std"] = ("float32", (k,))
     if config["normaliser"] is not None:
         shapes |= {f"normaliser.{name}": ("float64", (d,)) for name in ("mean", "variance")}

@@ -69,7 +69,7 @@ def policy_tensors(model: Any, algorithm: str, normaliser: Normaliser | None) ->
         tensors[f"head.{part}"] = state[f"{head}.{part}"]
         if algorithm == "sac":
             tensors[f"log_std.{part}"] = state[f"actor.log_std.{part}"]
-    if algorithm == "ppo":
+    if algorithm == "ppo" and "log_std" in state:  # choices have none
         tensors["log_std"] = state["log_std"]
     if normaliser is not None:
         tensors |= {f"normaliser.{name}": value for name, value in normaliser.arrays().items()}

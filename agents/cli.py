@@ -6,18 +6,21 @@ import argparse
 import importlib
 import json
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from agents.bundle_files import BundleError
+from agents.cli_solve import add_solve, clock, instance_of
 from baselines.certificate import CertificateError
-from v2g_env.core.validate import InvalidInputError
+from baselines.solve import SolverError
+from v2g_env.core.validate import InvalidInputError, require
 
 __all__ = ["main"]
 
-_PROBLEMS = ("parking-lot", "stackelberg")
+_PROBLEMS = ("parking-lot", "stackelberg", "shared-battery")
+_COMPARED = (*_PROBLEMS, "shared-battery-sizing")
 
 
 def _envs(_: argparse.Namespace) -> None:
@@ -25,67 +28,6 @@ def _envs(_: argparse.Namespace) -> None:
 
     for entry in ENVIRONMENTS:
         print(f"{entry.id:26s} {entry.problem}")
-
-
-def _instance(path: str | None, problem: str = "parking_lot") -> Any:
-    found = importlib.import_module(f"v2g_env.{problem}.instance").Instance
-    return found() if path is None else found.from_file(path)
-
-
-def _clock() -> Callable[[str], None]:
-    """Prints a line of progress with the time since the call."""
-    begin = time.perf_counter()
-
-    def say(text: str) -> None:
-        print(f"[{time.perf_counter() - begin:5.0f} s] {text}", flush=True)
-
-    return say
-
-
-def _solve(arguments: argparse.Namespace) -> None:
-    from baselines.certificate import check, save
-    from baselines.parking_lot.programs import solve
-
-    lot = _instance(arguments.instance)
-    begin = time.perf_counter()
-    solution = solve(
-        lot,
-        n_samples=arguments.samples,
-        seed=arguments.seed,
-        law_name=arguments.law,
-        beta=arguments.beta,
-        rho=arguments.rho,
-        radius=arguments.radius,
-        quota=arguments.quota,
-        distance=arguments.distance,
-    )
-    spent = time.perf_counter() - begin
-    report = check(solution.certificate, lot)
-    print(f"solved in {spent:.2f} s; planned {solution.value:.2f} $/day; stored energy [kWh] by hour:")
-    for hour, stored in zip(lot.hours, solution.plan, strict=True):
-        print(f"  {hour - lot.step_h / 2:5.2f} h  {stored:8.2f}")
-    for claim in report.claims:
-        print(f"certified: {claim}")
-    if arguments.out:
-        save(solution.certificate, arguments.out)
-        print(f"certificate: {arguments.out}")
-
-
-def _solve_stackelberg(arguments: argparse.Namespace) -> None:
-    from agents.stackelberg_solve import day_game, day_lines
-    from baselines.certificate import check, save
-    from baselines.stackelberg import solve
-
-    fleet = _instance(arguments.instance, "stackelberg")
-    game = day_game(fleet, arguments.price, arguments.weekend, arguments.plugged)
-    solution = solve(game, arguments.gap, arguments.seconds, _clock())
-    for line in day_lines(game, solution):
-        print(line)
-    for claim in check(solution.certificate, game).claims:
-        print(f"certified: {claim}")
-    if arguments.out:
-        save(solution.certificate, arguments.out)
-        print(f"certificate: {arguments.out}")
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -97,7 +39,7 @@ def _check(arguments: argparse.Namespace) -> None:
             certificate = load(path)
             owner = None
             if arguments.instance is not None and certificate.get("problem") in PROBLEMS:
-                owner = _instance(arguments.instance, certificate["problem"])
+                owner = instance_of(arguments.instance, certificate["problem"])
             report = check(certificate, owner)
         except CertificateError as error:
             refused += 1
@@ -151,6 +93,12 @@ _EXPLAINED = {
     "stackelberg": "$/day: above no rebates; gap: distance to the proven bound of each day, in % of it;\n"
     "violated: hours in which cars could not deliver the bid in full; limit: upper limit of their mean\n"
     "probability (confidence 1 - {beta:g}); promised: for every bid; µs: time per decision.",
+    "shared_battery": "gap: distance to the best choices that see the future, in % of what these earn;\n"
+    "violated: visits of a driver that end with his request refused; limit: upper limit of their mean\n"
+    "probability (confidence 1 - {beta:g}); µs: time per decision.",
+    "shared_battery_sizing": "$/season: saved against separate batteries; gap: distance to the proven bound in %;\n"
+    "violated: days on which the drivers' shortfalls exceeded the shared battery; limit: upper limit of\n"
+    "that; promised: certified beforehand (both with confidence 1 - {beta:g}); µs: time per decision.",
 }
 
 
@@ -162,7 +110,7 @@ def _compare(arguments: argparse.Namespace) -> None:
     module = importlib.import_module(f"agents.{problem}")
     config = module.CompareConfig.from_file(arguments.config) if arguments.config else module.CompareConfig()
     out = Path(arguments.out or f"results/{arguments.problem}")
-    comparison = module.run(config, out, _clock())
+    comparison = module.run(config, out, clock())
     page = write_report(comparison, out)
     for number, (test, results) in enumerate(zip(comparison.tests, comparison.results, strict=True)):
         print("\n" + "\n".join(table_lines(test, results) + agent_lines(comparison, number)))
@@ -174,8 +122,11 @@ def _study(arguments: argparse.Namespace) -> None:
     problem = arguments.problem.replace("-", "_")
     module = importlib.import_module(f"agents.{problem}_study")
     config = module.StudyConfig.quick() if arguments.quick else module.StudyConfig()
+    if arguments.log is not None:
+        require(problem == "shared_battery", "--log", arguments.log, "none but for shared-battery")
+        config = replace(config, log=arguments.log, log_kind=arguments.log_kind)
     out = Path(arguments.out or f"results/study-{arguments.problem}")
-    for section in module.run_study(out, _instance(arguments.instance, problem), config, _clock()):
+    for section in module.run_study(out, instance_of(arguments.instance, problem), config, clock()):
         print(f"\n{section.title}")
         _print_rows(section.rows)
     print(f"\nreport: {out / 'report.html'}")
@@ -210,30 +161,7 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     command("envs", _envs, "list the environments")
-    problems = command("solve", None, "solve a problem and certify the answer").add_subparsers(
-        required=True, metavar="PROBLEM", dest="problem"
-    )
-    solve = problems.add_parser("parking-lot", help="a scenario program", description="Solve a scenario program.")
-    solve.set_defaults(action=_solve)
-    solve.add_argument("--instance", help="TOML or JSON file with fields of the instance")
-    solve.add_argument("--samples", type=int, default=2000, help="number N of sampled days (default 2000)")
-    solve.add_argument("--seed", type=int, default=1)
-    solve.add_argument("--law", default="generator", help="generator, days:<day set>, smoothed (default generator)")
-    solve.add_argument("--beta", type=float, default=1e-5, help="confidence parameter (default 1e-5)")
-    solve.add_argument("--rho", type=float, help="price of violation [$]: relaxed program (default: robust)")
-    solve.add_argument("--radius", type=float, default=0.0, help="adversarial radius [chargers]")
-    solve.add_argument("--distance", type=float, help="Wasserstein distance of another law [chargers]")
-    solve.add_argument("--quota", default="executable", choices=["executable", "full"])
-    solve.add_argument("--out", help="write the certificate here")
-    day = problems.add_parser("stackelberg", help="a day's game", description="Solve the game of a day exactly.")
-    day.set_defaults(action=_solve_stackelberg)
-    day.add_argument("--instance", help="TOML or JSON file with fields of the instance")
-    day.add_argument("--price", help="file with 24 prices or one per period [$/kW per hour] (default: the instance's)")
-    day.add_argument("--weekend", action="store_true", help="drivers as at the weekend")
-    day.add_argument("--plugged", type=float, help="plugged share of the day (default: the instance's)")
-    day.add_argument("--gap", type=float, default=1e-4, help="wanted proven gap (default 1e-4)")
-    day.add_argument("--seconds", type=float, default=60.0, help="time limit [s] (default 60)")
-    day.add_argument("--out", help="write the certificate here")
+    add_solve(command("solve", None, "solve a problem and certify the answer"))
     check = command("check", _check, "check certificates; exit status 1 if one is refused")
     check.add_argument("files", nargs="+", metavar="FILE")
     check.add_argument("--instance", help="TOML or JSON file of the instance that they must belong to")
@@ -247,20 +175,29 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = command("evaluate", _evaluate, "evaluate a trained bundle on fresh days")
     evaluate.add_argument("bundle", help="folder of the bundle")
     evaluate.add_argument("--law", default="generator")
-    evaluate.add_argument("--days", type=int, help="days (default: 2000; whole months, 300, for the Stackelberg game)")
+    evaluate.add_argument(
+        "--days",
+        type=int,
+        help="days (default: 2000; whole months, 300, for the Stackelberg game;\n"
+        "weeks or seasons, 200, for the shared battery)",
+    )
     evaluate.add_argument("--seed", type=int, default=3)
     evaluate.add_argument("--beta", type=float, default=1e-5)
     compare = command("compare", _compare, "compare certified answers, heuristics and agents on the same days")
-    compare.add_argument("problem", choices=_PROBLEMS)
+    compare.add_argument("problem", choices=_COMPARED)
     compare.add_argument("--config", help="TOML file with fields of the comparison")
     compare.add_argument("--out", help="results folder (default results/PROBLEM)")
     study = command("study", _study, "what certificates promise and what is observed; published tables beside ours")
     study.add_argument("problem", choices=_PROBLEMS)
     study.add_argument("--instance", help="TOML or JSON file with fields of the instance")
     study.add_argument("--quick", action="store_true", help="small sizes, a minute")
+    study.add_argument("--log", help="shared-battery: file with recorded trips or charging sessions of many days")
+    kinds = ["trips", "charging", "norwegian"]
+    study.add_argument("--log-kind", default="charging", choices=kinds, help="of the log (default charging)")
     study.add_argument("--out", help="results folder (default results/study-PROBLEM)")
     bench = command("bench", _bench, "measure speed: environments, programs, bounds")
-    bench.add_argument("part", nargs="?", default="all", choices=["all", "env", "programs", "risk", "stackelberg"])
+    parts = ["all", "env", "programs", "risk", "stackelberg", "shared-battery"]
+    bench.add_argument("part", nargs="?", default="all", choices=parts)
     bench.add_argument("--scip", type=float, default=0.0, help="also let SCIP try the game for this long [s]")
     return parser
 
@@ -272,7 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parsed.action(parsed)
     except BrokenPipeError:  # the reader of the output has seen enough
         raise SystemExit(0) from None
-    except (InvalidInputError, CertificateError, BundleError, OSError) as error:
+    except (InvalidInputError, CertificateError, BundleError, SolverError, OSError) as error:
         print(f"v2g: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:

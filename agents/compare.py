@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from baselines.certificate import save, write_text
 from v2g_env.core.policy import Policy
-from v2g_env.core.validate import InvalidInputError, require
+from v2g_env.core.validate import InvalidInputError, number, require
 from v2g_env.metrics import mean_interval, upper_limit
 from v2g_env.rollout import Episodes, rollout
 
@@ -27,6 +27,7 @@ __all__ = [
     "Result",
     "Row",
     "TestSet",
+    "check_roles",
     "evaluate",
     "named",
     "paired",
@@ -40,14 +41,14 @@ _Config = TypeVar("_Config")
 
 
 class Outcome(NamedTuple):
-    """What a problem makes of a rollout; m days.
+    """What a problem makes of a rollout; m periods (days, weeks, seasons).
 
     Attributes:
-        returns: (m,) reward of every day [$].
+        returns: (m,) reward of every period [$].
         violated: violations counted.
         trials: how many there could have been.
         limit: upper confidence limit of their probability.
-        shortfall_kwh: mean energy a day that was promised and not there [kWh].
+        shortfall_kwh: mean energy a period that was promised or asked for and not there [kWh].
     """
 
     returns: Floats
@@ -63,19 +64,20 @@ class TestSet:
 
     Attributes:
         title: for people.
-        size: its days in words.
+        size: its periods in words.
         model: the problem's model under the set's law.
         with_plan: the same model showing another plan; None gives ``model``.
         scenario: the drawn episodes.
         seed: they were drawn with.
-        bound: (m,) proven upper limit on any policy's reward of each day [$].
-        units: (m,) label of the independent unit (real day, month), or None if every day is one.
+        bound: (m,) proven upper limit on any policy's reward of each period [$]; for the mean alone if not pathwise.
+        units: (m,) label of the independent unit (real day, month), or None if every period is one.
         beta: confidence parameter of the violation limit.
         outcome: returns and violations of a rollout.
         terms: names of the money terms.
         trial: what can be violated, in the plural.
-        days: days of an episode.
-        pathwise: whether the bound holds day by day, or for the mean alone.
+        days: periods of an episode.
+        pathwise: whether the bound holds period by period, or for the mean alone.
+        per: what a period is.
         bound_name: what the bound is called.
     """
 
@@ -93,6 +95,7 @@ class TestSet:
     trial: str = "days"
     days: int = 1
     pathwise: bool = True
+    per: str = "day"
     bound_name: str = "proven bound"
 
     __test__ = False  # not a test class, whatever its name says to pytest
@@ -123,15 +126,16 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the comparison; money in $/day, limits at 95 % unless said otherwise.
+    """One line of the comparison; money in $ per period (day, week, season), limits at 95 % unless said otherwise.
 
     Attributes:
         test_set, law, policy, kind: what was evaluated on what.
-        days: days; independent: independent units among them.
+        per: what a period is.
+        days: periods; independent: independent units among them.
         mean_usd, low_usd, high_usd: mean return and its interval.
         gap_usd, gap_limit_usd: mean of bound minus return, and its one-sided upper limit (asymptotic).
         gap_percent: gap in percent of the bound (doing nothing earns zero).
-        trial: what can be violated: "days" or "hours".
+        trial: what can be violated: "days", "hours", "visits".
         violated: violations among ``trials``.
         frequency, limit: share of them, and its upper limit at confidence 1 - beta.
         promised: certified limit, if the law is the one it speaks of.
@@ -143,6 +147,7 @@ class Row:
     law: str
     policy: str
     kind: str
+    per: str
     days: int
     independent: int
     mean_usd: float
@@ -202,6 +207,17 @@ def read_config(cls: type[_Config], path: str | Path) -> _Config:
     return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
 
 
+def check_roles(seeds: Sequence[int], count: int, agents: Sequence[str], train_steps: Sequence[int]) -> None:
+    """Raise InvalidInputError unless seeds are ``count`` different numbers and every agent has its number of steps."""
+    different = len(seeds) == count and len(set(seeds)) == count
+    require(different, "seeds", seeds, f"{count} different numbers, one per role")
+    for seed in seeds:
+        number("seeds", seed, 0, 2**32 - 1, integer=True)
+    require(len(train_steps) >= len(agents), "train_steps", train_steps, "one number for each of agents")
+    for steps in train_steps:
+        number("train_steps", steps, 1, 10**9, integer=True)
+
+
 def slug(*words: str) -> str:
     """Words as a file name."""
     return "-".join("".join(c if c.isalnum() else "-" for c in word.lower()).strip("-") for word in words)
@@ -237,6 +253,7 @@ def evaluate(contestant: Contestant, test: TestSet, episodes: Episodes | None = 
         law=law,
         policy=contestant.name,
         kind=contestant.kind,
+        per=test.per,
         days=len(returns),
         independent=len(returns) if test.units is None else len(np.unique(test.units)),
         mean_usd=mean.mean,

@@ -71,7 +71,7 @@ def draw_returns(names: Sequence[str], tables: Mapping[str, Sequence[Row]], boun
             )
         ends = [row.high_usd for rows in tables.values() for row in rows if np.isfinite(row.high_usd)]
         axes.set_xlim(min(0.0, axes.get_xlim()[0]), max([1.04 * max(bounds.values()), *(1.01 * end for end in ends)]))
-        axes.set_xlabel("mean return [$/day], interval 95 %")
+        axes.set_xlabel(f"mean return [$/{next(iter(tables.values()))[0].per}], interval 95 %")
         _legend_above(axes, 2)
 
     return draw
@@ -141,7 +141,7 @@ def draw_money(
             ends[False] += np.minimum(values, 0.0)
         axes.plot([sum(parts.values()) for parts in money.values()], y, "D", ms=5, color="white", mec=INK, label="sum")
         axes.axvline(0.0, color=INK, lw=0.8)
-        axes.set_xlabel("mean per day [$], costs to the left")
+        axes.set_xlabel("mean [$], costs to the left")
         _legend_above(axes, 4)
 
     return draw

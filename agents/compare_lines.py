@@ -19,13 +19,13 @@ def agent_lines(comparison: Comparison, number: int) -> list[str]:
         if base is not None and result.row.kind == "agent":
             mean, half = paired(result, base, test)
             name = comparison.reference
-            lines.append(f"{result.row.policy} minus {name}: {mean:+.2f} ± {half:.2f} $/day (paired, 95 %)")
+            lines.append(f"{result.row.policy} minus {name}: {mean:+.2f} ± {half:.2f} $/{test.per} (paired, 95 %)")
     return lines
 
 
 def table_lines(test: TestSet, results: Sequence[Result]) -> list[str]:
     """The comparison of one test set for the terminal, at most 80 characters wide; agents carry a star."""
-    cells = [["policy", "$/day", "±95%", "gap", "violated", "limit", "promised", "µs"]]
+    cells = [["policy", f"$/{test.per}", "±95%", "gap", "violated", "limit", "promised", "µs"]]
     for result in sorted(results, key=lambda each: each.row.mean_usd):
         r = result.row
         cells.append(
@@ -54,8 +54,10 @@ def table_lines(test: TestSet, results: Sequence[Result]) -> list[str]:
 def result_lines(test: TestSet, row: Row) -> list[str]:
     """Return, gap and violations of one policy in words."""
     return [
-        f"return    {row.mean_usd:.2f} $/day, 95 % [{row.low_usd:.2f}, {row.high_usd:.2f}], {test.size} of {row.law}",
-        f"gap       {row.gap_usd:.2f} $/day to the proven bound, at most {row.gap_limit_usd:.2f} (95 %, asymptotic)",
+        f"return    {row.mean_usd:.2f} $/{row.per}, 95 % [{row.low_usd:.2f}, {row.high_usd:.2f}], {test.size} of "
+        f"{row.law}",
+        f"gap       {row.gap_usd:.2f} $/{row.per} to the proven bound, at most {row.gap_limit_usd:.2f} (95 %, "
+        "asymptotic)",
         f"violated  {row.violated:g} of {row.trials} {row.trial}, probability at most {row.limit:.4f} (confidence 1 - "
         f"{test.beta:g})",
     ]

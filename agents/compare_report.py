@@ -12,7 +12,18 @@ from agents.compare_figures import draw_money, draw_returns, draw_violations, ra
 from agents.report import Section
 from v2g_env.metrics import mean_interval
 
-__all__ = ["agent_rows", "best_agent", "differences", "half", "money", "percent", "policy_figures", "table", "terms"]
+__all__ = [
+    "agent_rows",
+    "best_agent",
+    "differences",
+    "half",
+    "money",
+    "percent",
+    "policy_figures",
+    "run_rows",
+    "table",
+    "terms",
+]
 
 
 def money(value: float) -> str:
@@ -29,6 +40,28 @@ def half(low: float, high: float) -> str:
     """Half the width of an interval."""
     width = (high - low) / 2.0
     return f"±\u00a0{width:.2f}" if np.isfinite(width) else "±\u00a0∞"
+
+
+def run_rows(comparison: Comparison, facts: Mapping[str, str], roles: Sequence[str]) -> list[dict[str, str]]:
+    """What was run, line by line: facts of the problem, then what all comparisons have in common.
+
+    Args:
+        comparison: all results.
+        facts: the problem's own, name and value.
+        roles: what each of the configuration's seeds is for.
+    """
+    config, lot = comparison.meta["config"], comparison.tests[0].model.instance
+    usual = type(lot)().to_dict()
+    changed = [f"{key} = {value}" for key, value in lot.to_dict().items() if value != usual[key]]
+    agents = [f"{name}, {steps} steps" for name, steps in zip(config["agents"], config["train_steps"], strict=False)]
+    pairs = dict(facts) | {
+        "changed from the defaults": ", ".join(changed) or "nothing",
+        "instance (SHA-256)": comparison.meta["instance_sha256"],
+        "confidence parameter, beta": f"{config['beta']:g} (statements hold with probability at least 1 − beta)",
+        "agents trained": "; ".join(agents) or "none",
+        "seeds": ", ".join(f"{name} {seed}" for name, seed in zip(roles, config["seeds"], strict=True)),
+    }
+    return [{"what": name, "value": value} for name, value in pairs.items()]
 
 
 def best_agent(results: Sequence[Result]) -> Result | None:
@@ -49,7 +82,7 @@ def table(test: TestSet, results: Sequence[Result], text: str) -> Section:
     def line(policy: str, mean: float, low: float, high: float, *others: str) -> dict[str, Any]:
         names = ["gap [$]", "gap [%]", f"{test.trial} violated", "limit", "promised"]
         names += ["shortfall [kWh]", "decision [µs]"]
-        values = {"policy": policy, "return [$/day], 95 %": f"{money(mean)} {half(low, high)}"}
+        values = {"policy": policy, f"return [$/{test.per}], 95 %": f"{money(mean)} {half(low, high)}"}
         return values | dict(zip(names, others or [""] * len(names), strict=True))
 
     rows = [line(test.bound_name, bound.mean, bound.low, bound.high)]
@@ -99,7 +132,8 @@ def policy_figures(
         ),
         Section(
             "Where the money comes from",
-            f"{comparison.tests[0].title}: mean of every term of the reward in $ a day. Their sum is the return.",
+            f"{comparison.tests[0].title}: mean of every term of the reward in $ a {comparison.tests[0].per}. Their "
+            "sum is the return.",
             [terms(name, each, words) for name, each in parts.items()],
             draw_money(names, parts, words, colors),
             size,
@@ -129,9 +163,10 @@ def differences(comparison: Comparison) -> list[Section]:
     for test, results, against in zip(comparison.tests, comparison.results, base, strict=True):
         for row, line in zip(others, rows, strict=True):
             mean, width = paired(_one(results, row.policy), against, test)  # type: ignore[arg-type]
-            line[f"{test.title.lower()} [$/day]"] = f"{money(mean)} {half(-width, width)}"
+            line[f"{test.title.lower()} [$/{test.per}]"] = f"{money(mean)} {half(-width, width)}"
+    per = base[0].row.per
     text = (
-        f"Return minus that of {base[0].row.policy}, day by day, so that what is common to both cancels; interval "
-        "95 %. Where it excludes zero, these days can tell the two apart."
+        f"Return minus that of {base[0].row.policy}, {per} by {per}, so that what is common to both cancels; interval "
+        f"95 %. Where it excludes zero, these {per}s can tell the two apart."
     )
     return [Section(f"Against {comparison.reference}", text, rows, marks=agent_rows(others))]

@@ -8,6 +8,7 @@ import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -38,8 +39,8 @@ class PPOParams:
         clip_range: trust region of the probability ratio.
         ent_coef: weight of the entropy bonus.
         net_arch: widths of the hidden layers (tanh) of actor and of critic.
-        log_std_init: logarithm of the first exploration noise.
-        action_start: mean action of the untrained policy, one number per action; () for zeros.
+        log_std_init: logarithm of the first exploration noise; box actions only.
+        action_start: mean action of the untrained policy, one number per action; () for zeros; box actions only.
         normalize_observation: subtract a running mean and divide by a running deviation.
     """
 
@@ -159,6 +160,19 @@ class EnvConfig:
         """The problem's Instance."""
         problem = next(entry.problem for entry in ENVIRONMENTS if entry.id == self.id)
         return importlib.import_module(f"v2g_env.{problem}.instance").Instance.from_dict(dict(self.instance))
+
+    @property
+    def action_kind(self) -> str:
+        """Kind of its actions: "discrete" (one of several choices) or "box" (numbers in [-1, 1])."""
+        return _action_kind(self.id)
+
+
+@cache
+def _action_kind(env_id: str) -> str:
+    import gymnasium
+
+    space = gymnasium.make(env_id, disable_env_checker=True).action_space
+    return "discrete" if isinstance(space, gymnasium.spaces.Discrete) else "box"
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from agents.compare import (
     Outcome,
     Result,
     TestSet,
+    check_roles,
     evaluate,
     read_config,
     slug,
@@ -82,17 +83,7 @@ class CompareConfig:
         require(len(self.rho) > 0, "rho", self.rho, "at least one price")
         for rho in self.rho:
             number("rho", rho, 0.0, 1e9, open_low=True)
-        require(
-            len(self.seeds) == 5 and len(set(self.seeds)) == 5,
-            "seeds",
-            self.seeds,
-            "five different numbers, one per role",
-        )
-        require(
-            len(self.train_steps) >= len(self.agents), "train_steps", self.train_steps, "one number for each of agents"
-        )
-        for count in self.train_steps:
-            number("train_steps", count, 1, 10**9, integer=True)
+        check_roles(self.seeds, 5, self.agents, self.train_steps)
         Instance.from_dict(self.instance)
 
     @classmethod

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from agents.compare import Comparison, Result, TestSet, named
 from agents.compare_figures import ranked
-from agents.compare_report import agent_rows, best_agent, differences, half, money, percent, policy_figures, table
+from agents.compare_report import (
+    agent_rows,
+    best_agent,
+    differences,
+    half,
+    money,
+    percent,
+    policy_figures,
+    run_rows,
+    table,
+)
 from agents.parking_lot import CONTROL
 from agents.parking_lot_figures import TERM_COLORS, TERMS, draw_day, profiles
 from agents.report import Section
 from v2g_env.metrics import mean_interval
-from v2g_env.parking_lot.instance import Instance
 
 __all__ = ["LEAD", "TITLE", "sections"]
 
@@ -82,28 +90,20 @@ def _summary(comparison: Comparison) -> str:
     return text
 
 
-def _run_rows(comparison: Comparison) -> list[dict[str, Any]]:
+def _run_rows(comparison: Comparison) -> list[dict[str, str]]:
     config, lot = comparison.meta["config"], comparison.tests[0].model.instance
-    changed = {key: value for key, value in lot.to_dict().items() if value != Instance().to_dict()[key]}
-    seeds = zip(("programs", "tuning days", "generated days", "real days", "training"), config["seeds"], strict=True)
-    agents = [f"{name}, {steps} steps" for name, steps in zip(config["agents"], config["train_steps"], strict=False)]
-    pairs = {
+    facts = {
         "lot": f"{lot.bays} bays, {lot.steps} steps of {lot.step_h:g} h from {lot.open_h:g} to {lot.close_h:g} h; "
         f"stored energy fixed {lot.gate_closure_steps} step ahead",
-        "changed from the defaults": ", ".join(f"{key} = {value}" for key, value in changed.items()) or "nothing",
-        "instance (SHA-256)": comparison.meta["instance_sha256"],
         "samples of the programs, N": f"{config['n_samples']} days",
-        "confidence parameter, beta": f"{config['beta']:g} (statements hold with probability at least 1 − beta)",
         "prices of violation tried, rho": ", ".join(f"${rho:g}" for rho in config["rho"]),
         "days for tuning": f"{config['train_days']} generated days, of none of the test sets",
-        "agents trained": "; ".join(agents) or "none",
-        "seeds": ", ".join(f"{name} {seed}" for name, seed in seeds),
     }
     for test, results in zip(comparison.tests, comparison.results, strict=True):
         row = results[0].row
         redraws = "" if row.days == row.independent else f", redraws of {row.independent} days"
-        pairs[test.title.lower()] = f"{row.days} days{redraws}; law {row.law}"
-    return [{"what": name, "value": value} for name, value in pairs.items()]
+        facts[test.title.lower()] = f"{row.days} days{redraws}; law {row.law}"
+    return run_rows(comparison, facts, ("programs", "tuning days", "generated days", "real days", "training"))
 
 
 def _promises(comparison: Comparison) -> Section:

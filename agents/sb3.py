@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium.spaces import Discrete
 from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.logger import Logger
 
@@ -69,8 +70,13 @@ class TrainResult:
 
 
 def build_model(config: TrainConfig, envs: NativeVecEnv) -> Any:
-    """The stable-baselines3 model of a configuration, on the CPU."""
+    """The stable-baselines3 model of a configuration, on the CPU.
+
+    Raises:
+        InvalidInputError: for an algorithm or a hyperparameter that does not go with the environment's actions.
+    """
     params = config.hyperparameters
+    _check_actions(config, envs.action_space)
     shared: dict[str, Any] = {"gamma": params.gamma, "batch_size": params.batch_size, "device": "cpu"}
     shared |= {"seed": config.seed, "verbose": 0}
     if isinstance(params, SACParams):
@@ -104,11 +110,26 @@ def build_model(config: TrainConfig, envs: NativeVecEnv) -> Any:
         **shared,
     )
     if params.action_start:
-        size = envs.action_space.shape[0]
-        require(len(params.action_start) == size, "length of action_start", len(params.action_start), str(size))
         with torch.no_grad():
             model.policy.action_net.bias.copy_(torch.tensor(params.action_start))
     return model
+
+
+def _check_actions(config: TrainConfig, space: Any) -> None:
+    params = config.hyperparameters
+    if not isinstance(space, Discrete):
+        if isinstance(params, PPOParams) and params.action_start:
+            size = len(params.action_start)
+            require(size == space.shape[0], "length of action_start", size, str(space.shape[0]))
+        return
+    name = config.env.id
+    if not isinstance(params, PPOParams):
+        require(False, "algorithm", config.algorithm, f"ppo for {name}, whose actions are {space.n} choices")
+        return
+    for field in ("action_start", "log_std_init"):
+        value = getattr(params, field)
+        unset = value == getattr(PPOParams, field)
+        require(unset, field, value, f"nothing: the actions of {name} are {space.n} choices")
 
 
 def _schedule(params: PPOParams) -> Any:

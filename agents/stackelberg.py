@@ -14,6 +14,7 @@ from agents.compare import (
     Contestant,
     Outcome,
     TestSet,
+    check_roles,
     evaluate,
     read_config,
     slug,
@@ -83,14 +84,7 @@ class CompareConfig:
         for name in ("train_months", "test_months"):
             number(name, getattr(self, name), 1, 10**5, integer=True)
         number("certified_days", self.certified_days, 0, 10**5, integer=True)
-        roles = "three different numbers, one per role"
-        require(len(self.seeds) == 3 and len(set(self.seeds)) == 3, "seeds", self.seeds, roles)
-        for seed in self.seeds:
-            number("seeds", seed, 0, 2**32 - 1, integer=True)
-        enough = len(self.train_steps) >= len(self.agents)
-        require(enough, "train_steps", self.train_steps, "one number for each of agents")
-        for count in self.train_steps:
-            number("train_steps", count, 1, 10**9, integer=True)
+        check_roles(self.seeds, 3, self.agents, self.train_steps)
         Instance.from_dict(self.instance)
 
     @classmethod

@@ -8,12 +8,21 @@ import numpy as np
 
 from agents.compare import Comparison, Result, named
 from agents.compare_figures import ranked
-from agents.compare_report import agent_rows, best_agent, differences, half, money, percent, policy_figures, table
+from agents.compare_report import (
+    agent_rows,
+    best_agent,
+    differences,
+    half,
+    money,
+    percent,
+    policy_figures,
+    run_rows,
+    table,
+)
 from agents.report import Section
 from agents.stackelberg import OPTIMUM
 from agents.stackelberg_figures import TERM_COLORS, TERMS, draw_day, rebates_of
 from v2g_env.metrics import mean_interval
-from v2g_env.stackelberg.instance import Instance
 
 __all__ = ["LEAD", "TITLE", "sections"]
 
@@ -134,30 +143,21 @@ def _day(comparison: Comparison) -> Section:
     return Section("One day in detail", text, rows, picture, (8.6, 3.6), marks)
 
 
-def _run_rows(comparison: Comparison) -> list[dict[str, Any]]:
+def _facts(comparison: Comparison) -> dict[str, str]:
     config, lot = comparison.meta["config"], comparison.tests[0].model.instance
-    usual = Instance().to_dict()
-    changed = {key: value for key, value in lot.to_dict().items() if value != usual[key]}
-    seeds = zip(("tuning months", "test months", "training"), config["seeds"], strict=True)
-    agents = [f"{name}, {steps} steps" for name, steps in zip(config["agents"], config["train_steps"], strict=False)]
     levels = lot.rebate_levels_usd_per_h
-    pairs = {
+    return {
         "fleet": f"{lot.drivers} drivers, {lot.charger_kw:g} kW each; signal set {lot.signals}",
         "rebates": f"{len(levels)} levels from {levels[0]:g} to {levels[-1]:g} $/h in {lot.periods} periods",
         "promise": f"an hour fails with probability {lot.eta:g} at most ({lot.variant} bids)",
-        "changed from the defaults": ", ".join(f"{key} = {value}" for key, value in changed.items()) or "nothing",
-        "instance (SHA-256)": comparison.meta["instance_sha256"],
-        "confidence parameter, beta": f"{config['beta']:g} (statements hold with probability at least 1 − beta)",
         "months for tuning": f"{config['train_months']}, none of the test set",
-        "agents trained": "; ".join(agents) or "none",
-        "seeds": ", ".join(f"{name} {seed}" for name, seed in seeds),
     }
-    return [{"what": name, "value": value} for name, value in pairs.items()]
 
 
 def sections(comparison: Comparison) -> list[Section]:
     """All sections of the report, in the order in which a stranger needs them."""
     returns, violations, parts = policy_figures(comparison, TERMS, TERM_COLORS)
+    rows = run_rows(comparison, _facts(comparison), ("tuning months", "test months", "training"))
     return [
         Section("The problem", _PROBLEM, []),
         Section("The result in short", _summary(comparison), []),
@@ -168,7 +168,7 @@ def sections(comparison: Comparison) -> list[Section]:
         parts,
         *differences(comparison),
         _solved(comparison),
-        Section("What was run", "Everything below is also in `compare.json`.", _run_rows(comparison)),
+        Section("What was run", "Everything below is also in `compare.json`.", rows),
         Section("How to check", _CHECK, []),
         Section("What to keep in mind", _CAVEATS, []),
     ]

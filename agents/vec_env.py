@@ -57,7 +57,7 @@ class NativeVecEnv(VecEnv):  # type: ignore[misc]
         self.training = True
         super().__init__(envs.num_envs, envs.single_observation_space, envs.single_action_space)
         self._started = time.monotonic()
-        self._actions: NDArray[np.float32] | None = None
+        self._actions: NDArray[Any] | None = None
         self._return = np.zeros(self.num_envs)
         self._length = np.zeros(self.num_envs, np.int64)
         self._violations = np.zeros(self.num_envs, np.int64)
@@ -79,8 +79,8 @@ class NativeVecEnv(VecEnv):  # type: ignore[misc]
         self._violations[:] = 0
         return self._shown(observations)
 
-    def step_async(self, actions: NDArray[np.float32]) -> None:
-        """Keep the actions for ``step_wait``."""
+    def step_async(self, actions: NDArray[Any]) -> None:
+        """Keep the actions for ``step_wait``: (n, k) float32, or (n,) whole numbers where there are choices."""
         self._actions = actions
 
     def step_wait(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_matrix
 
-__all__ = ["LinearProgram", "LinearSolution", "SolverError"]
+__all__ = ["IntegerSolution", "LinearProgram", "LinearSolution", "SolverError"]
 
 Floats = NDArray[np.float64]
 
@@ -23,6 +23,14 @@ class LinearSolution(NamedTuple):
     point: Floats
     row_dual: Floats
     objective: float
+
+
+class IntegerSolution(NamedTuple):
+    """Primal point (columns,), objective, and the upper bound on it that the solver states."""
+
+    point: Floats
+    objective: float
+    bound: float
 
 
 class LinearProgram:
@@ -96,3 +104,27 @@ class LinearProgram:
         return LinearSolution(
             np.array(solution.col_value), np.array(solution.row_dual), float(self._highs.getObjectiveValue())
         )
+
+    def make_integer(self, columns: ArrayLike) -> None:
+        """Let existing columns take whole numbers only."""
+        import highspy
+
+        for column in np.atleast_1d(columns).tolist():
+            self._highs.changeColIntegrality(int(column), highspy.HighsVarType.kInteger)
+
+    def solve_integer(self, time_limit_s: float, gap: float = 1e-6) -> IntegerSolution:
+        """Solve with whole numbers to a relative gap.
+
+        Raises:
+            SolverError: for every status but optimality within ``gap``, the time limit included.
+        """
+        self._highs.setOptionValue("mip_rel_gap", gap)
+        self._highs.setOptionValue("time_limit", time_limit_s)
+        self._highs.run()
+        self._highs.setOptionValue("time_limit", float("inf"))
+        status = self._highs.getModelStatus()
+        if status != self._optimal:
+            raise SolverError(f"status of HiGHS = {self._highs.modelStatusToString(status)}; allowed: Optimal")
+        info = self._highs.getInfo()
+        point = np.array(self._highs.getSolution().col_value)
+        return IntegerSolution(point, float(info.objective_function_value), float(info.mip_dual_bound))

@@ -60,6 +60,7 @@ FORBIDDEN = {
 # a problem's files, all of them, each of which may import only those before it
 LADDERS = {
     "parking_lot": ("instance", "assembly", "scenario", "kernels", "model", "render", "env"),
+    "shared_battery": ("instance", "needs", "scenario", "kernels", "model", "render", "env"),
     "stackelberg": (
         "network",
         "game",
@@ -171,6 +172,8 @@ def test_every_file_of_a_problem_has_its_place_on_the_ladder():
         ("v2g_env/core/market.py", "import highspy"),
         ("v2g_env/core/market.py", "from v2g_env.parking_lot.instance import Instance"),
         ("v2g_env/core/market.py", "from v2g_env.rollout import rollout"),
+        ("v2g_env/core/allocation.py", "from v2g_env.shared_battery.instance import Instance"),
+        ("v2g_env/core/allocation.py", "def f():\n    from scipy.special import ndtri"),
         ("v2g_env/metrics.py", "def f():\n    from baselines import risk"),
         ("v2g_env/metrics.py", "import agents.compare"),
         ("v2g_env/rollout.py", "from v2g_env.parking_lot.model import Model"),
@@ -184,6 +187,12 @@ def test_every_file_of_a_problem_has_its_place_on_the_ladder():
         ("v2g_env/stackelberg/game.py", "from v2g_env.stackelberg.follower import respond"),
         ("v2g_env/stackelberg/instance.py", "from v2g_env.stackelberg.scenario import sample"),
         ("v2g_env/stackelberg/kernels.py", "def f():\n    from v2g_env.stackelberg import model"),
+        ("v2g_env/shared_battery/needs.py", "from v2g_env.shared_battery.scenario import law"),
+        ("v2g_env/shared_battery/needs.py", "from v2g_env.parking_lot.instance import Instance"),
+        ("v2g_env/shared_battery/instance.py", "from v2g_env.shared_battery import needs"),
+        ("v2g_env/shared_battery/model.py", "from v2g_env.shared_battery.render import week_frame"),
+        ("v2g_env/shared_battery/env.py", "import pygame"),
+        ("v2g_env/data/daily_energy.py", "from v2g_env.shared_battery.needs import from_days"),
         ("v2g_env/parking_lot/env.py", "from v2g_env.stackelberg.instance import Instance"),
         ("v2g_env/data/splits.py", "from v2g_env.parking_lot.instance import Instance"),
         ("baselines/risk.py", "from agents import config"),
@@ -200,7 +209,8 @@ def test_every_file_of_a_problem_has_its_place_on_the_ladder():
     ],
 )
 def test_rule_is_seen_to_fail(tmp_path, file, line):
-    for name in ("v2g_env/core", "v2g_env/data", "v2g_env/parking_lot", "v2g_env/stackelberg", "baselines", "agents"):
+    rooms = (f"v2g_env/{room}" for room in LADDERS)
+    for name in ("v2g_env/core", "v2g_env/data", *rooms, "baselines", "agents"):
         (tmp_path / name).mkdir(parents=True)
     path = tmp_path / file
     path.parent.mkdir(parents=True, exist_ok=True)

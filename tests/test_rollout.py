@@ -1,4 +1,4 @@
-"""The evaluator against stepping the environments by hand; recorded actions; refusal of broken policies."""
+"""The evaluator against stepping the environments by hand; numbers and choices; recorded actions; broken policies."""
 
 import gymnasium
 import numpy as np
@@ -10,8 +10,11 @@ from v2g_env.parking_lot.instance import Instance
 from v2g_env.parking_lot.model import FACTS, REWARD_TERMS, VIOLATION_TOLERANCE, Model
 from v2g_env.parking_lot.scenario import draw_from, law, sample
 from v2g_env.rollout import Recorded, rollout
+from v2g_env.shared_battery.instance import Instance as Fleet
+from v2g_env.shared_battery.model import SizingModel, WeekModel
 
 N, SEED = 4, 31
+FLEET = Fleet(drivers=5, week_days=3, season_days=6)
 
 
 class FromObservation:
@@ -148,6 +151,131 @@ def test_recorded_actions_of_other_episodes_are_refused():
     scenario = sample(model.instance, model.law, 3, 1)
     with pytest.raises(InvalidInputError, match="action"):
         rollout(model, scenario, Recorded(np.zeros((2, 13, 1), np.float32)))
+
+
+# Choices
+
+
+class Chooses:
+    """Deterministic policy of choices that depends on everything it sees."""
+
+    def __init__(self, kind=np.int64):
+        self.kind = kind
+
+    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        """1 where the sum of all seen has an even third digit."""
+        return (np.floor(1000.0 * observation.sum(axis=1)).astype(int) % 2).astype(self.kind), state
+
+
+@pytest.fixture(scope="module")
+def chosen():
+    """Weeks of requests stepped by hand, and the rollout of the same policy on the same weeks."""
+    rows = []
+    for i in range(N):
+        env = gymnasium.make("V2G/SharedBatteryAllocation-v0", instance=FLEET).unwrapped
+        observation, _ = env.reset(seed=SEED + i)
+        row = []
+        for _ in range(env.horizon):
+            action = Chooses().predict(observation[None])[0][0]
+            observation, reward, _, _, info = env.step(action)
+            row.append((action, reward, info))
+        rows.append(row)
+    model = WeekModel(FLEET)
+    scenario = model.draw([np.random.default_rng(SEED + i) for i in range(N)])
+    return rows, rollout(model, scenario, Chooses()), model, scenario
+
+
+def test_rollout_of_choices_equals_stepping_the_environment(chosen):
+    rows, episodes, model, _ = chosen
+    for i, row in enumerate(rows):
+        assert episodes.actions[i].tolist() == [action for action, _, _ in row]
+        assert episodes.rewards[i].tolist() == [reward for _, reward, _ in row]
+        assert episodes.returns[i] == pytest.approx(sum(reward for _, reward, _ in row), abs=1e-9)
+        for k, fact in enumerate(gymnasium.make("V2G/SharedBatteryAllocation-v0").unwrapped.facts):
+            assert episodes.facts[i, :, k].tolist() == [info[fact] for _, _, info in row]
+        assert (episodes.excess[i] > 1e-6) == any(info["violation"] for _, _, info in row)
+    assert episodes.actions.shape == (N, model.steps) == (N, 15)
+    assert episodes.actions.dtype == np.int32
+    assert set(np.unique(episodes.actions)) == {0, 1}
+    assert len(set(episodes.returns.round(6))) == N
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.int64, np.int8, np.uint8, np.uint64])
+def test_recorded_choices_replay_to_the_same_numbers_as_integers_of_any_type(chosen, kind):
+    _, episodes, model, scenario = chosen
+    for policy in (Recorded(episodes.actions.astype(kind)), Chooses(kind)):
+        again = rollout(model, scenario, policy)
+        assert again.actions.dtype == np.int32
+        for name in ("money", "excess", "shortfall_kwh", "actions", "facts", "rewards"):
+            np.testing.assert_array_equal(getattr(again, name), getattr(episodes, name))
+
+
+def test_recorded_choices_are_not_rounded_or_changed(chosen):
+    """Every single choice of every row comes back where it was."""
+    _, _, model, scenario = chosen
+    actions = np.random.default_rng(0).integers(0, 2, (N, model.steps))
+    kept = actions.copy()
+    np.testing.assert_array_equal(rollout(model, scenario, Recorded(actions)).actions, kept)
+    np.testing.assert_array_equal(actions, kept)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda seen: np.zeros((len(seen), 1), int),
+        lambda seen: np.zeros(len(seen) - 1, int),
+        lambda seen: np.zeros(0, int),
+        lambda seen: 0,
+        lambda seen: None,
+        lambda seen: np.zeros(len(seen)),
+        lambda seen: np.zeros(len(seen), np.float32),
+        lambda seen: np.full(len(seen), np.nan),
+        lambda seen: np.zeros(len(seen), bool),
+        lambda seen: np.array(["0"] * len(seen)),
+        lambda seen: np.array([0] * (len(seen) - 1) + [2]),
+        lambda seen: np.array([0] * (len(seen) - 1) + [-1]),
+        lambda seen: np.full(len(seen), 2**63, np.uint64),
+    ],
+    ids=[
+        *("column", "few", "none", "scalar", "None", "float", "float32"),
+        *("nan", "boolean", "text", "above", "below", "unsigned"),
+    ],
+)
+def test_wrong_choice_of_a_policy_raises(answer):
+    model = WeekModel(FLEET)
+    scenario = model.draw([np.random.default_rng(i) for i in range(3)])
+    with pytest.raises(InvalidInputError, match="action"):
+        rollout(model, scenario, Script(answer))
+
+
+def test_policy_of_choices_is_asked_with_memory_starts_and_determinism():
+    model = WeekModel(FLEET)
+    policy = Script(lambda seen: np.ones(len(seen), int))
+    rollout(model, model.draw([np.random.default_rng(i) for i in range(2)]), policy)
+    assert len(policy.asked) == model.steps
+    for t, (seen, memory, start, deterministic) in enumerate(policy.asked):
+        assert seen.shape == (2, len(model.observation_high))
+        assert memory == (None if t == 0 else (t,))
+        assert start.tolist() == [t == 0] * 2
+        assert deterministic is True
+
+
+def test_episodes_of_one_step_are_rolled_out_and_replayed():
+    model = SizingModel(FLEET)
+    scenario = model.draw([np.random.default_rng(SEED + i) for i in range(N)])
+    actions = np.random.default_rng(0).uniform(-1.0, 1.0, (N, 1, 6)).astype(np.float32)
+    episodes = rollout(model, scenario, Recorded(actions))
+    np.testing.assert_array_equal(episodes.actions, actions)
+    assert episodes.facts.shape[:2] == episodes.rewards.shape == (N, 1)
+    np.testing.assert_allclose(episodes.returns, episodes.rewards[:, 0], rtol=1e-12)
+    env = gymnasium.make("V2G/SharedBatterySizing-v0", instance=FLEET).unwrapped
+    for i in range(N):
+        env.reset(seed=SEED + i)
+        _, reward, terminated, _, info = env.step(actions[i, 0])
+        assert terminated
+        assert episodes.rewards[i, 0] == reward
+        assert episodes.money[i].tolist() == list(info["reward_terms"].values())
+        assert episodes.excess[i] == info["excess"]
 
 
 def test_a_vector_environment_continues_from_a_saved_state_with_the_same_draws():

@@ -47,6 +47,16 @@ class Record:
         return dict(json.loads(self.to_json()))
 
     @classmethod
+    def of(cls, given: Self | Mapping[str, Any] | None) -> Self:
+        """The defaults for None, a mapping of fields built, an instance as it is; others raise InvalidInputError."""
+        if given is None:
+            return cls()
+        if isinstance(given, Mapping):
+            return cls.from_dict(given)
+        require(isinstance(given, cls), "instance", given, "an Instance, a mapping of its fields, or None")
+        return given
+
+    @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Build from a mapping; unknown keys and wrong types raise InvalidInputError."""
         cls._known(values)

@@ -37,6 +37,24 @@ ENVIRONMENTS = (
         "v2g_env.stackelberg.env:StackelbergEnv",
         "v2g_env.stackelberg.env:StackelbergVectorEnv",
     ),
+    Entry(
+        "V2G/SharedBatterySizing-v0",
+        "shared_battery",
+        "v2g_env.shared_battery.env:SharedBatterySizingEnv",
+        "v2g_env.shared_battery.env:SharedBatterySizingVectorEnv",
+    ),
+    Entry(
+        "V2G/SharedBatteryAllocation-v0",
+        "shared_battery",
+        "v2g_env.shared_battery.env:SharedBatteryAllocationEnv",
+        "v2g_env.shared_battery.env:SharedBatteryAllocationVectorEnv",
+    ),
+    Entry(
+        "V2G/SharedBatteryAllocationPartial-v0",
+        "shared_battery",
+        "v2g_env.shared_battery.env:SharedBatteryAllocationPartialEnv",
+        "v2g_env.shared_battery.env:SharedBatteryAllocationPartialVectorEnv",
+    ),
 )
 
 

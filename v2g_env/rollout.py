@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from v2g_env.batch_model import check_actions
 from v2g_env.core.policy import Policy
 from v2g_env.core.validate import require
-from v2g_env.shells import check_action
 
 __all__ = ["Episodes", "Recorded", "rollout"]
 
@@ -24,7 +24,7 @@ class Episodes(NamedTuple):
         money: (n, terms) sum of every reward term [$].
         excess: (n,) largest scaled violation f of the episode, the first of the facts.
         shortfall_kwh: (n,) energy promised and not there, the second of the facts.
-        actions: (n, T, k) float32.
+        actions: (n, T, k) float32, or (n, T) int32 numbers of choices.
         facts: (n, T, facts) facts of every step.
         decision_s: mean wall time of a decision per episode and step [s], batched calls.
         rewards: (n, T) sum of all terms of every step [$].
@@ -33,7 +33,7 @@ class Episodes(NamedTuple):
     money: Floats
     excess: Floats
     shortfall_kwh: Floats
-    actions: NDArray[np.float32]
+    actions: NDArray[Any]
     facts: Floats
     decision_s: float
     rewards: Floats
@@ -45,9 +45,9 @@ class Episodes(NamedTuple):
 
 
 class Recorded:
-    """Policy that repeats recorded actions (n, T, k), whatever it sees."""
+    """Policy that repeats recorded actions (n, T, k) or (n, T), whatever it sees."""
 
-    def __init__(self, actions: NDArray[np.float32]) -> None:
+    def __init__(self, actions: NDArray[Any]) -> None:
         self.actions = actions
 
     def predict(
@@ -56,7 +56,7 @@ class Recorded:
         state: tuple[Any, ...] | None = None,
         episode_start: NDArray[np.bool_] | None = None,
         deterministic: bool = False,
-    ) -> tuple[NDArray[np.float32], tuple[Any, ...] | None]:
+    ) -> tuple[NDArray[Any], tuple[Any, ...] | None]:
         """Return the actions of the next step; ``state`` is the step's number."""
         step = 0 if state is None else int(state[0])
         return self.actions[:, step], (step + 1,)
@@ -71,10 +71,10 @@ def rollout(model: Any, scenario: Any, policy: Policy) -> Episodes:
         policy: anything with ``predict``.
 
     Raises:
-        InvalidInputError: if the policy returns a wrong shape, a NaN or values outside [-1, 1].
+        InvalidInputError: if the policy returns a wrong shape, a NaN or values outside the model's range.
     """
     state = model.initial(scenario)
-    n, steps = len(scenario[0]), model.instance.steps
+    n, steps = len(scenario[0]), model.steps
     money: Any = 0.0
     facts, actions, rewards = [], [], []
     memory: tuple[Any, ...] | None = None
@@ -85,16 +85,13 @@ def rollout(model: Any, scenario: Any, policy: Policy) -> Episodes:
         begin = time.perf_counter()
         action, memory = policy.predict(observation, memory, start, True)
         spent += time.perf_counter() - begin
-        require(
-            np.shape(action) == (n, model.action_size),
-            "shape of the policy's action",
-            np.shape(action),
-            f"({n}, {model.action_size})",
-        )
+        shape = (n, model.action_size) if model.choices is None else (n,)
+        require(np.shape(action) == shape, "shape of the policy's action", np.shape(action), str(shape))
         start = np.zeros(n, bool)
-        chosen = np.asarray(action, np.float32)
-        actions.append(chosen)
-        state, earned, fact = model.step(scenario, state, check_action(chosen, (n, model.action_size)))
+        chosen = np.asarray(action, np.float32) if model.choices is None else np.asarray(action)
+        values = check_actions(chosen, n, model)
+        actions.append(chosen if model.choices is None else chosen.astype(np.int32))
+        state, earned, fact = model.step(scenario, state, values)
         money = money + earned
         rewards.append(earned.sum(axis=1))
         facts.append(fact)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -14,64 +14,31 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from v2g_env.batch_model import BatchModel, check_action, check_actions
 from v2g_env.core.validate import InvalidInputError, number, require
 
-__all__ = ["BatchModel", "ModelEnv", "ModelVectorEnv", "check_action"]
+__all__ = ["ModelEnv", "ModelVectorEnv"]
 
 Floats = NDArray[np.float64]
-_SLACK = 1e-6  # float32 rounding of an action at the edge of its range
 
 
-class BatchModel(Protocol):
-    """What a problem's model offers to the shells; scenario and state are NamedTuples of arrays (n, ...)."""
-
-    action_size: int
-    observation_high: NDArray[np.float32]
-
-    def draw(self, generators: Sequence[np.random.Generator], days: Sequence[int] | None = None) -> Any:
-        """Draw one episode per generator."""
-
-    def check_days(self, days: Sequence[int] | None, rows: int) -> None:
-        """Raise InvalidInputError unless ``days`` names one base day for each row."""
-
-    def initial(self, scenario: Any) -> Any:
-        """State at the start of every episode."""
-
-    def step(self, scenario: Any, state: Any, action: Floats) -> tuple[Any, Floats, Floats]:
-        """Next state, money (n, terms) and facts (n, facts)."""
-
-    def advance(self, scenario: Any, state: Any, action: Floats) -> tuple[Any, Floats, Floats, NDArray[np.float32]]:
-        """``step``, and the observation of the state it leads to."""
-
-    def observe(self, scenario: Any, state: Any) -> NDArray[np.float32]:
-        """Observations (n, d)."""
+def _action_space(model: BatchModel) -> spaces.Space[Any]:
+    """The space of one episode's action."""
+    if model.choices is not None:
+        return spaces.Discrete(model.choices)
+    return spaces.Box(-1.0, 1.0, (model.action_size,), np.float32)
 
 
-def check_action(action: Any, shape: tuple[int, ...]) -> Floats:
-    """Return the action as float64 in [-1, 1]; raise InvalidInputError if its shape, a NaN or its range is wrong."""
-    try:
-        values = np.asarray(action, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise InvalidInputError(f"action = {action!r:.80}; allowed: numbers of shape {shape}") from None
-    require(values.shape == shape, "shape of action", values.shape, str(shape))
-    top = abs(values.item()) if values.size == 1 else np.abs(values).max()
-    if not top <= 1.0:
-        if not top <= 1.0 + _SLACK:
-            worst = values.ravel()[int(np.argmax(np.where(np.isnan(values), np.inf, np.abs(values))))]
-            require(False, "action", float(worst), "finite numbers in [-1, 1]")
-        values = np.clip(values, -1.0, 1.0)
-    return values
-
-
-class ModelEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
-    """A model as a single environment. Subclasses set ``terms``, ``facts``, ``tolerance`` and build the model."""
+class ModelEnv(gymnasium.Env[NDArray[np.float32], Any]):
+    """A model as a single environment. Subclasses set the class variables, build the model and draw ``frame``."""
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array", "human"], "render_fps": 2}  # type: ignore[misc]
     terms: ClassVar[tuple[str, ...]] = ()
     facts: ClassVar[tuple[str, ...]] = ()
     tolerance: ClassVar[float] = 0.0
+    title: ClassVar[str] = ""
 
-    def __init__(self, model: BatchModel, horizon: int, render_mode: str | None = None) -> None:
+    def __init__(self, model: BatchModel, render_mode: str | None = None) -> None:
         require(
             render_mode is None or render_mode in self.metadata["render_modes"],
             "render_mode",
@@ -79,15 +46,16 @@ class ModelEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
             "None, rgb_array, human",
         )
         self.model = model
-        self.horizon = horizon
+        self.horizon = model.steps
         self.render_mode = render_mode
         high = model.observation_high
         self.observation_space = spaces.Box(np.zeros_like(high), high, dtype=np.float32)
-        self.action_space = spaces.Box(-1.0, 1.0, (model.action_size,), np.float32)
-        self._elapsed = horizon
+        self.action_space = _action_space(model)
+        self._elapsed = self.horizon
         self._scenario: Any = None
         self._state: Any = None
         self._money: Floats | None = None
+        self._window: Any = None
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -104,11 +72,14 @@ class ModelEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
             self.render()
         return self.model.observe(self._scenario, self._state)[0], {}
 
-    def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """One step; info has "violation", "reward_terms" (named money terms [$]) and the model's facts."""
         require(self._elapsed < self.horizon, "step", self._elapsed, "a call of reset() first: the episode is over")
-        values = check_action(action, (self.model.action_size,))
-        self._state, money, facts, observation = self.model.advance(self._scenario, self._state, values[None, :])
+        if self.model.choices is None:
+            values = check_action(action, (self.model.action_size,))[None, :]
+        else:
+            values = check_actions([action], 1, self.model)
+        self._state, money, facts, observation = self.model.advance(self._scenario, self._state, values)
         self._money = money
         self._elapsed += 1
         row = facts[0].tolist()
@@ -119,6 +90,31 @@ class ModelEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         if self.render_mode == "human":
             self.render()
         return observation[0], sum(terms), self._elapsed == self.horizon, False, info
+
+    def frame(self) -> NDArray[np.uint8]:
+        """Picture (H, W, 3) of what may be known now; every problem draws its own."""
+        raise InvalidInputError(f"render_mode = {self.render_mode!r}; allowed: None, this environment has no picture")
+
+    def render(self) -> NDArray[np.uint8] | None:
+        """Draw what is known now: an (H, W, 3) array, or a window."""
+        if self.render_mode is None:
+            return None
+        from v2g_env.render import Window
+
+        require(self._scenario is not None, "render", "before reset", "a call of reset() first")
+        image = self.frame()
+        if self.render_mode == "rgb_array":
+            return image
+        if self._window is None:
+            self._window = Window(image.shape[1], image.shape[0], self.title)
+        self._window.show(image, self.metadata["render_fps"])
+        return None
+
+    def close(self) -> None:
+        """Close the window, if there is one."""
+        if self._window is not None:
+            self._window.close()
+            self._window = None
 
     def get_state(self) -> dict[str, Any]:
         """Everything needed to continue from here, the random generator's state included."""
@@ -139,7 +135,7 @@ class ModelEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         return np.asarray(self.model.observe(self._scenario, self._state)[0])
 
 
-class ModelVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDArray[Any]]):
+class ModelVectorEnv(VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[Any]]):
     """A model as n environments stepped by one call; environment i equals the single one seeded with seed + i."""
 
     terms: ClassVar[tuple[str, ...]] = ()
@@ -149,7 +145,6 @@ class ModelVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDArray
     def __init__(
         self,
         model: BatchModel,
-        horizon: int,
         num_envs: int = 1,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
     ) -> None:
@@ -157,18 +152,18 @@ class ModelVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDArray
         mode = AutoresetMode(autoreset_mode)
         self.metadata = {"render_modes": [], "autoreset_mode": mode}
         self.model = model
-        self.horizon = horizon
+        self.horizon = model.steps
         self.num_envs = num_envs
         self.mode = mode
         high = model.observation_high
         self.single_observation_space = spaces.Box(np.zeros_like(high), high, dtype=np.float32)
-        self.single_action_space = spaces.Box(-1.0, 1.0, (model.action_size,), np.float32)
+        self.single_action_space = _action_space(model)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._generators: list[np.random.Generator] = []
         self._scenario: Any = None
         self._state: Any = None
-        self._elapsed = np.full(num_envs, horizon)
+        self._elapsed = np.full(num_envs, self.horizon)
         self._over = np.ones(num_envs, bool)
 
     def reset(
@@ -217,11 +212,11 @@ class ModelVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDArray
         self._over[rows] = False
 
     def step(
-        self, actions: NDArray[np.float32]
+        self, actions: NDArray[Any]
     ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         """One step of all; info holds (n,) arrays under the single environment's names, reward terms flattened."""
         require(self._scenario is not None, "step", "before reset", "a call of reset() first")
-        values = check_action(actions, (self.num_envs, self.model.action_size))
+        values = check_actions(actions, self.num_envs, self.model)
         if self.mode == AutoresetMode.DISABLED:
             require(not self._over.any(), "step", "a finished episode", "a call of reset() with its reset_mask first")
         fresh = self._over.copy()  # finished one step ago (NEXT_STEP): this step only resets them
@@ -234,7 +229,7 @@ class ModelVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDArray
         info["reward_terms"] = {name: money[:, k] for k, name in enumerate(self.terms)}
         restarted = fresh
         if fresh.any():
-            reward[fresh] = 0.0
+            reward[fresh] = money[fresh] = 0.0
             self._restart(fresh)
         self._over |= done
         if done.any() and self.mode == AutoresetMode.SAME_STEP:

@@ -10,9 +10,9 @@ from gymnasium import spaces
 from gymnasium.utils import RecordConstructorArgs
 from numpy.typing import NDArray
 
+from v2g_env.batch_model import check_action
 from v2g_env.core.validate import InvalidInputError, require
 from v2g_env.parking_lot.env import ParkingLotEnv
-from v2g_env.shells import check_action
 from v2g_env.stackelberg.env import StackelbergEnv
 
 __all__ = ["RawExchange", "RebateLevels"]

@@ -206,6 +206,7 @@ CHANGES = {
     "activation": lambda c: c.update(activation="os.system"),
     "algorithm": lambda c: c.update(algorithm="sac"),
     "net_arch": lambda c: c.update(net_arch=[24, 9]),
+    "action_kind": lambda c: c.update(action_kind="discrete"),
     "env_id": lambda c: c.update(env_id="Evil-v0"),
     "env_kwargs = ": lambda c: c["env_kwargs"].update(law="days:jpl-2019/test"),
     "env_kwargs": lambda c: c["env_kwargs"].update(render_mode="human"),

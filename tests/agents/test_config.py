@@ -20,6 +20,7 @@ def test_every_shipped_configuration_loads_and_survives_a_round_trip(name):
 
 def test_the_promised_configurations_are_shipped():
     assert {"parking_lot_ppo", "parking_lot_sac", "parking_lot_bays_ppo"} <= set(shipped())
+    assert {f"shared_battery_{kind}_ppo" for kind in ("allocation", "partial", "sizing")} <= set(shipped())
     assert load("parking_lot_bays_ppo").env.id == "V2G/ParkingLotBays-v0"
     assert isinstance(load("parking_lot_sac").hyperparameters, SACParams)
 

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import itertools
+import time
+
 import numpy as np
 import pytest
 from scipy.optimize import LinearConstraint, milp
@@ -126,3 +129,89 @@ def test_a_program_without_columns_is_no_silent_optimum_of_something_else():
     program = LinearProgram([], [], [])
     program.add_columns([2.0], [0.0], [3.0])
     assert program.solve().objective == 6.0
+
+
+# Whole numbers
+
+
+def knapsack(seed: int):
+    """Values, sizes, copies of each piece and two capacities."""
+    rng = np.random.default_rng(seed)
+    pieces = int(rng.integers(2, 6))
+    copies = rng.integers(1, 4, pieces)
+    sizes = rng.integers(1, 20, (2, pieces)).astype(float)
+    return rng.random(pieces) * 10.0 + 0.1, sizes, copies, 0.4 * sizes @ copies
+
+
+def packed(value, sizes, copies, room):
+    program = LinearProgram(value, np.zeros(len(value)), copies.astype(float))
+    columns = np.tile(np.arange(len(value)), (2, 1))
+    program.add_rows([-np.inf] * 2, room, columns, sizes)
+    return program
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_whole_numbers_of_pieces_are_packed_as_by_brute_force(seed):
+    value, sizes, copies, room = knapsack(seed)
+    program = packed(value, sizes, copies, room)
+    relaxed = program.solve().objective
+    program.make_integer(range(len(value)))
+    answer = program.solve_integer(60.0)
+    every = np.array(list(itertools.product(*(range(count + 1) for count in copies))), float)
+    best = (every @ value)[(every @ sizes.T <= room + 1e-9).all(axis=1)].max()
+    assert answer.objective == pytest.approx(best, rel=2e-6)
+    assert answer.objective == pytest.approx(value @ answer.point, rel=1e-9)
+    assert np.allclose(answer.point, np.round(answer.point), atol=1e-6)
+    assert (sizes @ np.round(answer.point) <= room + 1e-6).all()
+    assert best * (1.0 - 1e-9) <= answer.bound <= best * (1.0 + 1e-6) + 1e-9
+    assert best <= relaxed * (1.0 + 1e-9)
+
+
+def test_columns_that_were_not_named_stay_continuous_also_when_added_later():
+    # max 2 x + y, x + y <= 2.5 with whole x: x = 2, y = .5; then z, worth 3 and whole, takes two of the 2.5
+    program = LinearProgram([2.0, 1.0], [0.0, 0.0], [10.0, 10.0])
+    program.add_rows([-np.inf], [2.5], [[0, 1]], [[1.0, 1.0]])
+    program.make_integer(0)
+    answer = program.solve_integer(10.0)
+    assert answer.point == pytest.approx([2.0, 0.5])
+    assert answer.objective == pytest.approx(4.5)
+    place = program.add_columns([3.0], [0.0], [10.0])
+    program.make_integer([place])
+    program.add_rows([-np.inf], [2.5], [[0, 1, place]], [[1.0, 1.0, 1.0]])
+    answer = program.solve_integer(10.0)
+    assert answer.point == pytest.approx([0.0, 0.5, 2.0])
+    assert answer.objective == pytest.approx(6.5)
+
+
+def test_whole_programs_without_a_point_raise_with_the_status():
+    program = LinearProgram([1.0, 1.0], [0.0, 0.0], [5.0, 5.0])
+    program.add_rows([3.0], [3.0], [[0, 1]], [[2.0, 2.0]])  # twice a whole number is not three
+    assert program.solve().objective == pytest.approx(1.5)
+    program.make_integer([0, 1])
+    with pytest.raises(SolverError, match="(?i)infeasible"):
+        program.solve_integer(10.0)
+
+
+def hard():
+    """Market split: equal sums that hardly any choice of many whole numbers has."""
+    rng = np.random.default_rng(5)
+    program = LinearProgram(np.zeros(40), np.zeros(40), np.ones(40))
+    sizes = rng.integers(0, 100, (5, 40)).astype(float)
+    half = np.floor(sizes.sum(axis=1) / 2.0)
+    program.add_rows(half, half, np.tile(np.arange(40), (5, 1)), sizes)
+    program.make_integer(range(40))
+    return program
+
+
+def test_a_time_limit_is_no_optimum():
+    with pytest.raises(SolverError, match="(?i)time limit"):
+        hard().solve_integer(0.1)
+
+
+def test_a_time_limit_is_the_same_for_every_solve():
+    program = hard()
+    for _ in range(4):  # .1, .2, .4, .8 s
+        begin = time.perf_counter()
+        with pytest.raises(SolverError, match="(?i)time limit"):
+            program.solve_integer(0.1)
+    assert time.perf_counter() - begin < 0.5

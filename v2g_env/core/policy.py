@@ -19,6 +19,9 @@ class Policy(Protocol):
         state: tuple[Any, ...] | None = None,
         episode_start: NDArray[np.bool_] | None = None,
         deterministic: bool = False,
-    ) -> tuple[NDArray[np.float32], tuple[Any, ...] | None]:
-        """Return actions (n, k) for observations (n, d), and the policy's memory, None if it has none."""
+    ) -> tuple[NDArray[Any], tuple[Any, ...] | None]:
+        """Return actions for observations (n, d), and the policy's memory, None if it has none.
+
+        Actions are (n, k) float32, or (n,) whole numbers where the environment offers choices.
+        """
         ...

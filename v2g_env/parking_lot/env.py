@@ -20,15 +20,6 @@ __all__ = ["ParkingLotBaysEnv", "ParkingLotBaysVectorEnv", "ParkingLotEnv", "Par
 Plan = Sequence[float] | NDArray[np.float64] | None
 
 
-def _instance(given: Instance | Mapping[str, Any] | None) -> Instance:
-    if given is None:
-        return Instance()
-    if isinstance(given, Mapping):
-        return Instance.from_dict(given)
-    require(isinstance(given, Instance), "instance", given, "an Instance, a mapping of its fields, or None")
-    return given
-
-
 class ParkingLotEnv(ModelEnv):
     """A lot that turns parked cars into storage for a neighbouring community.
 
@@ -87,6 +78,7 @@ class ParkingLotEnv(ModelEnv):
     terms: ClassVar[tuple[str, ...]] = REWARD_TERMS
     facts: ClassVar[tuple[str, ...]] = FACTS
     tolerance: ClassVar[float] = VIOLATION_TOLERANCE
+    title: ClassVar[str] = "parking lot"
     per_bay: ClassVar[bool] = False
 
     def __init__(
@@ -96,26 +88,15 @@ class ParkingLotEnv(ModelEnv):
         plan_kwh: Plan = None,
         render_mode: str | None = None,
     ) -> None:
-        lot = _instance(instance)
+        lot = Instance.of(instance)
         self.lot_model = Model(lot, law, plan_kwh, self.per_bay)
-        super().__init__(self.lot_model, lot.steps, render_mode)
-        self._window: Any = None
+        super().__init__(self.lot_model, render_mode)
 
-    def render(self) -> NDArray[np.uint8] | None:
-        """Draw the lot: bays with the energy stored in each car, prices, offers; an (H, W, 3) array or a window."""
-        if self.render_mode is None:
-            return None
+    def frame(self) -> NDArray[np.uint8]:
+        """The lot: bays with the energy stored in each car, prices, offers."""
         from v2g_env.parking_lot.render import frame
-        from v2g_env.render import Window
 
-        require(self._scenario is not None, "render", "before reset", "a call of reset() first")
-        image = frame(self.lot_model, self._scenario, self._state, self._money)
-        if self.render_mode == "rgb_array":
-            return image
-        if self._window is None:
-            self._window = Window(image.shape[1], image.shape[0], "parking lot")
-        self._window.show(image, self.metadata["render_fps"])
-        return None
+        return frame(self.lot_model, self._scenario, self._state, self._money)
 
     def closing(self) -> tuple[int, float, float, float, float]:
         """What the gate closes on: step, energy stored at its end, K_t [kWh], firm surplus and deficit [kW]."""
@@ -127,12 +108,6 @@ class ParkingLotEnv(ModelEnv):
         offer = self._elapsed + gate
         surplus, deficit = self._scenario.surplus_kw[0, offer], self._scenario.deficit_kw[0, offer]
         return self._elapsed, ahead, capacity, float(surplus), float(deficit)
-
-    def close(self) -> None:
-        """Close the window, if there is one."""
-        if self._window is not None:
-            self._window.close()
-            self._window = None
 
 
 class ParkingLotBaysEnv(ParkingLotEnv):
@@ -187,8 +162,8 @@ class ParkingLotVectorEnv(ModelVectorEnv):
         plan_kwh: Plan = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
     ) -> None:
-        lot = _instance(instance)
-        super().__init__(Model(lot, law, plan_kwh, self.per_bay), lot.steps, num_envs, autoreset_mode)
+        lot = Instance.of(instance)
+        super().__init__(Model(lot, law, plan_kwh, self.per_bay), num_envs, autoreset_mode)
 
 
 class ParkingLotBaysVectorEnv(ParkingLotVectorEnv):

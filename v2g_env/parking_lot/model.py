@@ -145,6 +145,8 @@ class Model:
             ratio=gate_ratio(instance),
             plan=self.plan_kwh,
         )
+        self.steps = steps
+        self.choices: int | None = None
         self.action_size = instance.bays if per_bay else 1
         self.observation_high = self._observation_high()
 

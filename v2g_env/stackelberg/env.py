@@ -9,22 +9,12 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
-from v2g_env.core.validate import require
 from v2g_env.shells import ModelEnv, ModelVectorEnv
 from v2g_env.stackelberg.instance import Instance
 from v2g_env.stackelberg.model import FACTS, REWARD_TERMS, VIOLATION_TOLERANCE, Model
 from v2g_env.stackelberg.scenario import Law
 
 __all__ = ["StackelbergEnv", "StackelbergVectorEnv"]
-
-
-def _instance(given: Instance | Mapping[str, Any] | None) -> Instance:
-    if given is None:
-        return Instance()
-    if isinstance(given, Mapping):
-        return Instance.from_dict(given)
-    require(isinstance(given, Instance), "instance", given, "an Instance, a mapping of its fields, or None")
-    return given
 
 
 class StackelbergEnv(ModelEnv):
@@ -91,6 +81,7 @@ class StackelbergEnv(ModelEnv):
     terms: ClassVar[tuple[str, ...]] = REWARD_TERMS
     facts: ClassVar[tuple[str, ...]] = FACTS
     tolerance: ClassVar[float] = VIOLATION_TOLERANCE
+    title: ClassVar[str] = "Stackelberg game"
 
     def __init__(
         self,
@@ -98,31 +89,14 @@ class StackelbergEnv(ModelEnv):
         law: Law | str = "generator",
         render_mode: str | None = None,
     ) -> None:
-        self.game_model = Model(_instance(instance), law)
-        super().__init__(self.game_model, self.game_model.instance.days, render_mode)
-        self._window: Any = None
+        self.game_model = Model(Instance.of(instance), law)
+        super().__init__(self.game_model, render_mode)
 
-    def render(self) -> NDArray[np.uint8] | None:
-        """Draw today's prices and what happened yesterday; an (H, W, 3) array or a window."""
-        if self.render_mode is None:
-            return None
-        from v2g_env.render import Window
+    def frame(self) -> NDArray[np.uint8]:
+        """Today's prices and what happened yesterday."""
         from v2g_env.stackelberg.render import frame
 
-        require(self._scenario is not None, "render", "before reset", "a call of reset() first")
-        image = frame(self.game_model, self._scenario, self._state, self._money)
-        if self.render_mode == "rgb_array":
-            return image
-        if self._window is None:
-            self._window = Window(image.shape[1], image.shape[0], "Stackelberg game")
-        self._window.show(image, self.metadata["render_fps"])
-        return None
-
-    def close(self) -> None:
-        """Close the window, if there is one."""
-        if self._window is not None:
-            self._window.close()
-            self._window = None
+        return frame(self.game_model, self._scenario, self._state, self._money)
 
 
 class StackelbergVectorEnv(ModelVectorEnv):
@@ -139,5 +113,5 @@ class StackelbergVectorEnv(ModelVectorEnv):
         law: Law | str = "generator",
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
     ) -> None:
-        model = Model(_instance(instance), law)
-        super().__init__(model, model.instance.days, num_envs, autoreset_mode)
+        model = Model(Instance.of(instance), law)
+        super().__init__(model, num_envs, autoreset_mode)

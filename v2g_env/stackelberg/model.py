@@ -58,6 +58,8 @@ class Model:
         self.law = law(source) if isinstance(source, str) else source
         require(isinstance(self.law, Law), "law", self.law, "a Law or its name")
         self.constants = _constants(instance)
+        self.steps = instance.steps
+        self.choices: int | None = None
         self.action_size = instance.periods + 1
         self.observation_high = np.ones(27 + 2 * instance.periods, np.float32)
         self.observation_high[self.observation_layout["price"]] = 2.0 * PRICE_LOG

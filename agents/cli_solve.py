@@ -1,0 +1,137 @@
+"""The commands ``v2g solve PROBLEM``: certified answers for the terminal."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+from v2g_env.core.validate import require
+
+__all__ = ["add_solve", "clock", "instance_of"]
+
+
+def instance_of(path: str | None, problem: str = "parking_lot") -> Any:
+    """The instance of a problem from a TOML or JSON file, or its defaults."""
+    found = importlib.import_module(f"v2g_env.{problem}.instance").Instance
+    return found() if path is None else found.from_file(path)
+
+
+def clock() -> Callable[[str], None]:
+    """Prints a line of progress with the time since the call."""
+    begin = time.perf_counter()
+
+    def say(text: str) -> None:
+        print(f"[{time.perf_counter() - begin:5.0f} s] {text}", flush=True)
+
+    return say
+
+
+def _parking_lot(arguments: argparse.Namespace) -> None:
+    from baselines.parking_lot.programs import solve
+
+    lot = instance_of(arguments.instance)
+    begin = time.perf_counter()
+    solution = solve(
+        lot,
+        n_samples=arguments.samples,
+        seed=arguments.seed,
+        law_name=arguments.law,
+        beta=arguments.beta,
+        rho=arguments.rho,
+        radius=arguments.radius,
+        quota=arguments.quota,
+        distance=arguments.distance,
+    )
+    spent = time.perf_counter() - begin
+    print(f"solved in {spent:.2f} s; planned {solution.value:.2f} $/day; stored energy [kWh] by hour:")
+    for hour, stored in zip(lot.hours, solution.plan, strict=True):
+        print(f"  {hour - lot.step_h / 2:5.2f} h  {stored:8.2f}")
+    _certified(solution.certificate, lot, arguments.out)
+
+
+def _stackelberg(arguments: argparse.Namespace) -> None:
+    from agents.stackelberg_solve import day_game, day_lines
+    from baselines.stackelberg import solve
+
+    fleet = instance_of(arguments.instance, "stackelberg")
+    game = day_game(fleet, arguments.price, arguments.weekend, arguments.plugged)
+    solution = solve(game, arguments.gap, arguments.seconds, clock())
+    for line in day_lines(game, solution):
+        print(line)
+    _certified(solution.certificate, game, arguments.out)
+
+
+def _shared_battery(arguments: argparse.Namespace) -> None:
+    from baselines.shared_battery import programs
+    from baselines.shared_battery.search import search
+
+    fleet = instance_of(arguments.instance, "shared_battery")
+    shared = {"seed": arguments.seed, "beta": arguments.beta}
+    begin = time.perf_counter()
+    if arguments.method == "search":
+        require(arguments.samples is None, "--samples", arguments.samples, "none with --method search")
+        solution = search(fleet, rule=arguments.rule, **shared)
+    else:
+        require(arguments.rule is None, "--rule", arguments.rule, "none but with --method search")
+        method = programs.solve if arguments.method == "program" else programs.separate
+        solution = method(fleet, n_samples=arguments.samples, **shared)
+    spent = time.perf_counter() - begin
+    per_driver = solution.plan.sum() / fleet.drivers
+    print(f"solved in {spent:.2f} s; {solution.value:.2f} $ for a season, {per_driver:.2f} kWh per driver in all")
+    print(f"  shared battery {solution.shared_kwh:10.2f} kWh")
+    for i, own in enumerate(solution.own_kwh):
+        print(f"  driver {i:4d}    {own:10.2f} kWh")
+    _certified(solution.certificate, fleet, arguments.out)
+
+
+def _certified(certificate: dict[str, Any], owner: Any, out: str | None) -> None:
+    from baselines.certificate import check, save
+
+    for claim in check(certificate, owner).claims:
+        print(f"certified: {claim}")
+    if out:
+        save(certificate, out)
+        print(f"certificate: {out}")
+
+
+def add_solve(command: argparse.ArgumentParser) -> None:
+    """Add a sub-command for every problem."""
+    problems = command.add_subparsers(required=True, metavar="PROBLEM", dest="problem")
+    solve = problems.add_parser("parking-lot", help="a scenario program", description="Solve a scenario program.")
+    solve.set_defaults(action=_parking_lot)
+    solve.add_argument("--instance", help="TOML or JSON file with fields of the instance")
+    solve.add_argument("--samples", type=int, default=2000, help="number N of sampled days (default 2000)")
+    solve.add_argument("--seed", type=int, default=1)
+    solve.add_argument("--law", default="generator", help="generator, days:<day set>, smoothed (default generator)")
+    solve.add_argument("--beta", type=float, default=1e-5, help="confidence parameter (default 1e-5)")
+    solve.add_argument("--rho", type=float, help="price of violation [$]: relaxed program (default: robust)")
+    solve.add_argument("--radius", type=float, default=0.0, help="adversarial radius [chargers]")
+    solve.add_argument("--distance", type=float, help="Wasserstein distance of another law [chargers]")
+    solve.add_argument("--quota", default="executable", choices=["executable", "full"])
+    solve.add_argument("--out", help="write the certificate here")
+    day = problems.add_parser("stackelberg", help="a day's game", description="Solve the game of a day exactly.")
+    day.set_defaults(action=_stackelberg)
+    day.add_argument("--instance", help="TOML or JSON file with fields of the instance")
+    day.add_argument("--price", help="file with 24 prices or one per period [$/kW per hour] (default: the instance's)")
+    day.add_argument("--weekend", action="store_true", help="drivers as at the weekend")
+    day.add_argument("--plugged", type=float, help="plugged share of the day (default: the instance's)")
+    day.add_argument("--gap", type=float, default=1e-4, help="wanted proven gap (default 1e-4)")
+    day.add_argument("--seconds", type=float, default=60.0, help="time limit [s] (default 60)")
+    day.add_argument("--out", help="write the certificate here")
+    battery = problems.add_parser("shared-battery", help="sizes", description="Size own and shared batteries.")
+    battery.set_defaults(action=_shared_battery)
+    battery.add_argument("--instance", help="TOML or JSON file with fields of the instance")
+    battery.add_argument(
+        "--method",
+        default="program",
+        choices=["program", "search", "separate"],
+        help="scenario program; cheapest sizes under a rule, tested on fresh days; no shared battery (default program)",
+    )
+    battery.add_argument("--samples", type=int, help="sampled days (default: as few as certify the target)")
+    battery.add_argument("--rule", help="allocation rule of the search (default: the instance's)")
+    battery.add_argument("--seed", type=int, default=1)
+    battery.add_argument("--beta", type=float, default=1e-5, help="confidence parameter (default 1e-5)")
+    battery.add_argument("--out", help="write the certificate here")
