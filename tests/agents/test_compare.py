@@ -83,7 +83,8 @@ def test_a_second_run_takes_the_agents_that_are_there_and_drops_stale_certificat
     assert not stale.exists()
     for one, two in zip(first.results, second.results, strict=True):
         for a, b in zip(one, two, strict=True):
-            assert np.array_equal(a.returns, b.returns)
+            # sums over cars depend, in their last digits, on where arrays lie in memory
+            np.testing.assert_allclose(a.returns, b.returns, rtol=0.0, atol=1e-9)
 
 
 def test_a_policy_above_the_proven_bound_stops_the_comparison(compared):

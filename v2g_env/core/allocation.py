@@ -127,7 +127,7 @@ def allocate(rule: str, shortfall: Floats, shared_kwh: float | Floats, order: In
         InvalidInputError: unknown rule, bad numbers, an order that is missing or no permutation.
     """
     require(rule in RULES, "rule", rule, ", ".join(RULES))
-    shortfall = array("shortfall", shortfall, (None, None), 0.0)
+    shortfall = np.ascontiguousarray(array("shortfall", shortfall, (None, None), 0.0))
     m, n = shortfall.shape
     require(n > 0, "number of drivers", n, "at least 1")
     shared = array("shared_kwh", shared_kwh, (None,) * np.ndim(shared_kwh), 0.0)

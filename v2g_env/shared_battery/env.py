@@ -63,8 +63,8 @@ class SharedBatterySizingEnv(ModelEnv):
     ## Rewards
     Sum of named terms [$] (``info["reward_terms"]``): own_capacity, shared_capacity (prices of the sizes for the
     season), missed (``missed_usd`` for every driver-day without service beyond eps x D of that driver), separate (what
-    the (1 - eps)-quantiles of all drivers' needs would cost as own batteries, so that 0 is about the value of not
-    sharing).
+    the (1 - eps)-quantiles of all drivers' needs would cost as own batteries, within own_min and own_max, so that 0 is
+    about the value of not sharing).
 
     ## Starting State
     Needs of the season as drawn from ``law``; nothing of them is observed.

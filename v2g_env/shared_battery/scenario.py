@@ -144,10 +144,12 @@ class Season(NamedTuple):
 
 def _season(instance: Instance, source: Law, uniforms: Floats) -> Season:
     episodes, days, n = len(uniforms), instance.season_days, instance.drivers
-    noise = uniforms.reshape(episodes * days, -1)
-    need = _needs(instance, source, noise[:, 1 : n + 1], noise[:, 0]).reshape(episodes, days, n)
+    # needs come first, so that seasons of one seed need the same under every rule
+    noise, keys = np.split(uniforms, [days * (1 + n)], axis=1)
+    noise = noise.reshape(episodes * days, 1 + n)
+    need = _needs(instance, source, noise[:, 1:], noise[:, 0]).reshape(episodes, days, n)
     if instance.rule in ORDERED:
-        return Season(need, random_order(noise[:, n + 1 :]).reshape(episodes, days, n))
+        return Season(need, random_order(keys.reshape(episodes * days, n)).reshape(episodes, days, n))
     return Season(need, np.zeros((episodes, 1, n), np.int64))
 
 
