@@ -3,27 +3,29 @@
 Two readings. If a unit can serve several drivers, only the size is restricted: s = u U. The least cost is convex in s,
 so the best U is next to the best s, below or above, and two programs decide. If a driver takes whole units, a day needs
 sum_i ceil((xi_i - b_i)_+ / u) of them: a mixed-integer program, solved by HiGHS with days added when they are violated.
-That solver's word is no proof: the certificate of such sizes is a test on fresh days, and the gap that is proven here
-is the distance to the program without units.
+That solver's word is no proof: what is proven here is the gap to the program without units, and ``tested_units``
+certifies on fresh days how often the units do not suffice.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from baselines import risk
 from baselines.shared_battery.duals import largest_use
-from baselines.shared_battery.programs import span_of
+from baselines.shared_battery.programs import Solution, header, span_of
+from baselines.shared_battery.reliability import PROGRAM_STREAM, TRAINING_STREAM
 from baselines.shared_battery.scenario_program import SLACK, least_cost, least_sum
 from baselines.solve import LinearProgram, SolverError
 from v2g_env.core.validate import number, require
 from v2g_env.shared_battery.instance import Instance
 from v2g_env.shared_battery.kernels import TOLERANCE_KWH
-from v2g_env.shared_battery.scenario import Days
+from v2g_env.shared_battery.scenario import Days, Law, fitting, sample_days
 
-__all__ = ["Units", "divisible_units", "units_needed", "whole_units"]
+__all__ = ["Units", "divisible_units", "short_days", "tested_units", "units_needed", "whole_units"]
 
 Floats = NDArray[np.float64]
 
@@ -54,6 +56,60 @@ def units_needed(need: Floats, own: Floats, unit_kwh: float) -> NDArray[np.int64
     """Whole units that each day needs if every driver takes his own, (N,)."""
     short = np.maximum(need - own - TOLERANCE_KWH, 0.0)
     return np.asarray(np.ceil(short / unit_kwh).sum(axis=1), np.int64)
+
+
+def short_days(need: Floats, own: Floats, units: int, unit_kwh: float, whole: bool) -> int:
+    """Days (of N) on which the units do not suffice, taken whole by every driver or divided among them."""
+    if whole:
+        return int((units_needed(need, own, unit_kwh) > units).sum())
+    return int((largest_use(need, own, 0.0) > units * unit_kwh + TOLERANCE_KWH).sum())
+
+
+def tested_units(
+    instance: Instance,
+    sizes: Units,
+    unit_kwh: float,
+    whole: bool,
+    *,
+    days: int,
+    seed: int = 1,
+    stream: int = 4,
+    source: Law | str = "generator",
+    beta: float = 1e-5,
+) -> Solution:
+    """Certify sizes with units on fresh days: an upper limit on the probability that the units do not suffice.
+
+    Args:
+        instance: the fleet.
+        sizes: own batteries and number of units, fixed before the days are drawn.
+        unit_kwh: size u of a unit.
+        whole: whether every driver takes whole units, or they are divided among drivers.
+        days: number of fresh days.
+        seed: of the days.
+        stream: of the days; not one that shaped the sizes.
+        source: law of the needs, or its name.
+        beta: confidence parameter.
+    """
+    number("unit_kwh", unit_kwh, 0.0, 1e6, open_low=True)
+    number("beta", beta, 0.0, 1.0, open_low=True, open_high=True)
+    free = "a stream other than those of programs and searches, 0 and 10"
+    require(stream not in (PROGRAM_STREAM, TRAINING_STREAM), "stream", stream, free)
+    law = fitting(instance, source)
+    fresh = sample_days(instance, law, days, seed, stream)
+    short = short_days(fresh.need_kwh, sizes.own_kwh, sizes.units, unit_kwh, whole)
+    sample = {"seed": int(seed), "stream": int(stream), "n_samples": int(days), "sha256": fresh.sha256}
+    shared = sizes.units * unit_kwh
+    cost = float(instance.cost_usd(sizes.own_kwh, shared))
+    data: dict[str, Any] = header(instance, law, "tested units", sample) | {
+        "own_kwh": sizes.own_kwh.tolist(),
+        "units": int(sizes.units),
+        "unit_kwh": float(unit_kwh),
+        "whole": bool(whole),
+        "cost_usd": cost,
+        "short_days": short,
+        "risk": {"beta": beta, "eps": float(risk.hold_out(days, short, beta))},
+    }
+    return Solution(np.append(sizes.own_kwh, shared), cost, data)
 
 
 def divisible_units(instance: Instance, days: Days, unit_kwh: float) -> Units:

@@ -20,6 +20,7 @@ from baselines.shared_battery.reliability import PROGRAM_STREAM, TRAINING_STREAM
 from baselines.shared_battery.scenario_program import POSITION_KWH, SLACK, budget, certified_distance
 from baselines.shared_battery.season_bound import Prices, bound
 from baselines.shared_battery.seasons import count_violations
+from baselines.shared_battery.units import short_days
 from v2g_env.core.allocation import RULES
 from v2g_env.core.validate import InvalidInputError
 from v2g_env.rollout import Recorded, rollout
@@ -38,6 +39,7 @@ _FIELDS = {
     "scenario sizes": _SIZES | {"tie_break", "least_own_kwh", "days", "cost_weight", "tie_weight"},
     "separate sizes": _SIZES | {"days_above"},
     "tested sizes": _SIZES | {"rule", "missed"},
+    "tested units": _COMMON | {"own_kwh", "units", "unit_kwh", "whole", "cost_usd", "short_days", "risk"},
     "season bound": _COMMON | {"missed_usd", "shared_usd_per_kwh", "mean_bound_usd"},
     "season policy": _COMMON | {"policy", "policy_sha256", "actions", "mean_return_usd", "risk"},
 }
@@ -46,6 +48,7 @@ _PARTS = {
     "scenario sizes": {"sample": _SAMPLE | {"sha256"}, "risk": {"beta", "looks", "theorem", "eps"}},
     "separate sizes": {"sample": _SAMPLE | {"sha256"}, "risk": {"beta", "eps"}},
     "tested sizes": {"sample": _SAMPLE | {"sha256", "stream"}, "risk": {"beta", "looks", "eps"}},
+    "tested units": {"sample": _SAMPLE | {"sha256", "stream"}, "risk": {"beta", "eps"}},
     "season bound": {"sample": _SAMPLE},
     "season policy": {"sample": _SAMPLE, "risk": {"beta", "days", "violated", "eps"}},
 }
@@ -192,9 +195,7 @@ def _tested(data: Data, instance: Instance) -> Report:
     own, shared = _sizes(data, instance)
     origin, rule = data["sample"], data["rule"]
     _expect(rule in RULES, "rule", rule, ", ".join(RULES))
-    stream = _whole("sample.stream", origin["stream"], 0, 1000)
-    # sizes may have been made from these very days
-    _expect(stream not in (PROGRAM_STREAM, TRAINING_STREAM), "sample.stream", stream, "neither 0 nor 10")
+    stream = _fresh_stream(origin)
     days = sample_test(instance, source, origin["n_samples"], origin["seed"], stream, rule)
     _same_days(data, Days(days.need_kwh))
     missed = missed_days(rule, own, shared, days)
@@ -211,6 +212,36 @@ def _tested(data: Data, instance: Instance) -> Report:
         f"probability at most {true.max():.4g}; {kept} of {n} targets are certified",
     )
     return Report(data["kind"], claims, {"eps": float(true.max()), "targets_kept": float(kept)})
+
+
+def _fresh_stream(origin: Data) -> int:
+    """Stream of test days; from those of programs and searches the sizes may have been made."""
+    stream = _whole("sample.stream", origin["stream"], 0, 1000)
+    _expect(stream not in (PROGRAM_STREAM, TRAINING_STREAM), "sample.stream", stream, "neither 0 nor 10")
+    return stream
+
+
+def _tested_units(data: Data, instance: Instance) -> Report:
+    source = _start(data, instance, instance.drivers)
+    own = _vector("own_kwh", data["own_kwh"], instance.drivers, instance.own_min_kwh, instance.own_max_kwh)
+    unit, whole, origin = data["unit_kwh"], data["whole"], data["sample"]
+    _expect(type(unit) is float and 0.0 < unit <= instance.shared_max_kwh, "unit_kwh", unit, "a positive size")
+    units = _whole("units", data["units"], 0, int(instance.shared_max_kwh / unit + 1e-12))
+    _expect(isinstance(whole, bool), "whole", whole, "true or false")
+    _near("cost_usd", data["cost_usd"], float(instance.cost_usd(own, units * unit)))
+    days = sample_days(instance, source, origin["n_samples"], origin["seed"], _fresh_stream(origin))
+    _same_days(data, days)
+    short = short_days(days.need_kwh, own, units, unit, whole)
+    _expect(type(data["short_days"]) is int and data["short_days"] == short, "short_days", data["short_days"], short)
+    beta, _ = _confidence(data["risk"])
+    eps = float(risk.hold_out(origin["n_samples"], short, beta))
+    _near("risk.eps", data["risk"]["eps"], eps)
+    claim = (
+        f"{units} units of {unit:g} kWh, {'taken whole by every driver' if whole else 'divided among drivers'}, did "
+        f"not suffice on {short} of {origin['n_samples']} days of {source.name}; if the sizes were fixed before: with "
+        f"confidence 1 - {beta:g} they do not with probability at most {eps:.4g}"
+    )
+    return Report(data["kind"], (claim,), {"eps": eps, "short_days": float(short)})
 
 
 def _season_bound(data: Data, instance: Instance) -> Report:
@@ -270,6 +301,7 @@ CHECKS: dict[str, Callable[[Data, Instance], Report]] = {
     "scenario sizes": _scenario,
     "separate sizes": _separate,
     "tested sizes": _tested,
+    "tested units": _tested_units,
     "season bound": _season_bound,
     "season policy": _season_policy,
 }

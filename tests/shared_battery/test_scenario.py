@@ -390,6 +390,7 @@ def test_fleet_in_which_nobody_ever_asks_has_no_week():
 
 
 def test_seasons_of_one_seed_need_the_same_under_every_rule():
-    needs = [sample_seasons(Instance(drivers=4, season_days=6, rule=rule), "generator", 3, 8).need_kwh for rule in RULES]
+    fleets = [Instance(drivers=4, season_days=6, rule=rule) for rule in RULES]
+    needs = [sample_seasons(fleet, "generator", 3, 8).need_kwh for fleet in fleets]
     for other in needs[1:]:
         np.testing.assert_array_equal(needs[0], other)

@@ -8,13 +8,14 @@ import pytest
 
 from baselines import risk
 from baselines.certificate import CertificateError, check, pack, unpack
-from baselines.shared_battery import reliability
+from baselines.shared_battery import reliability, units
 from baselines.shared_battery.duals import least_use_bound
 from baselines.shared_battery.laws import law_from
 from baselines.shared_battery.programs import separate, solve, span_of
 from baselines.shared_battery.scenario_program import POSITION_KWH, budget
 from baselines.shared_battery.season_bound import Prices, bound, prices
 from baselines.shared_battery.seasons import FixedSizes, bound_certificate, policy_certificate
+from baselines.shared_battery.units import Units, short_days, units_needed
 from v2g_env.core.validate import InvalidInputError
 from v2g_env.rollout import Recorded, rollout
 from v2g_env.shared_battery.instance import Instance
@@ -28,6 +29,7 @@ KINDS = {
     "scenario sizes": ["scenario", "scenario, equal prices", "scenario, log"],
     "separate sizes": ["separate", "separate, sampled", "separate, log"],
     "tested sizes": ["tested", "tested in order", "tested, log"],
+    "tested units": ["units, whole", "units, divided, log"],
     "season bound": ["bound", "bound, log"],
     "season policy": ["policy", "policy, log"],
 }
@@ -51,6 +53,11 @@ def made(name):
     if "separate" in name:
         return separate(lot, n_samples=None if name == "separate" else 150, seed=6, source=source, beta=0.1).certificate
     own = np.array([6.0, 9.5, 12.0, 15.0])
+    if "units" in name:
+        sizes = Units(own, 4, 0.0, 0.0, 0.0, np.zeros(0, np.int64))
+        return units.tested_units(
+            lot, sizes, 5.0, "whole" in name, days=60, seed=6, source=source, beta=0.1
+        ).certificate
     if "tested" in name:
         rule = "first_come" if "order" in name else "utilitarian"
         options = {"days": 60, "seed": 6, "source": source, "rule": rule, "beta": 0.1, "looks": 2}
@@ -184,6 +191,9 @@ def test_the_report_holds_the_numbers_of_the_certificate(certificates, name):
     elif "tested" in name:
         assert values["eps"] == max(data["risk"]["eps"]) == risk.hold_out(60, max(data["missed"]), 0.1 / 8)
         assert values["targets_kept"] == sum(np.array(data["risk"]["eps"]) <= LOT.eps)
+    elif "units" in name:
+        assert values["short_days"] == data["short_days"]
+        assert values["eps"] == data["risk"]["eps"] == risk.hold_out(60, data["short_days"], 0.1)
     elif "bound" in name:
         assert values["mean_bound_usd"] == pytest.approx(data["mean_bound_usd"])
     else:
@@ -532,6 +542,20 @@ def test_the_rule_belongs_to_the_test(certificates):
 def test_counts_are_whole_numbers(certificates, name, field):
     data = certificates[name]
     assert refused(changed(data, (field,), [float(count) for count in data[field]]), LOT)
+
+
+# Units
+
+
+def test_units_taken_whole_are_short_more_often_than_units_divided(certificates):
+    data = certificates["units, whole"]
+    need = sample_days(LOT, "generator", 60, 6, 4).need_kwh
+    own = np.array(data["own_kwh"])
+    assert data["short_days"] == int((units_needed(need, own, 5.0) > 4).sum()) == short_days(need, own, 4, 5.0, True)
+    assert 0 < short_days(need, own, 4, 5.0, False) < data["short_days"]
+    assert data["risk"]["eps"] == risk.hold_out(60, data["short_days"], 0.1)
+    assert refused(data | {"whole": False}, LOT)
+    assert refused(data | {"units": 5, "cost_usd": data["cost_usd"] + 20.0}, LOT)
 
 
 # Seasons
