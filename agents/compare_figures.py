@@ -107,7 +107,8 @@ def draw_violations(names: Sequence[str], tables: Mapping[str, Sequence[Row]], t
             axes.plot(seen, y, ls="", marker=_MARKERS[k], color=color, mfc="white" if k else color, label=title)
             axes.plot(said, y, **diamond)
         axes.plot([], [], ls="", marker="|", ms=8, mew=1.6, color=GREY, label=f"upper limit after these {trial}")
-        axes.plot([], [], label="promised before, at most", **diamond)
+        if any(row.promised is not None for row in every):
+            axes.plot([], [], label="promised before, at most", **diamond)
         axes.axvline(edge, color=GREY, lw=0.8, ls=":")
         decades = [edge * 10.0**k for k in range(round(-math.log10(edge)) + 1)]
         axes.set_xticks([0.0, *decades], ["0", *(f"{100.0 * v:g} %" for v in decades)])
