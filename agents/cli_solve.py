@@ -76,8 +76,10 @@ def _shared_battery(arguments: argparse.Namespace) -> None:
         solution = search(fleet, rule=arguments.rule, **shared)
     else:
         require(arguments.rule is None, "--rule", arguments.rule, "none but with --method search")
-        method = programs.solve if arguments.method == "program" else programs.separate
-        solution = method(fleet, n_samples=arguments.samples, **shared)
+        if arguments.method == "program":
+            solution = programs.solve(fleet, n_samples=arguments.samples, say=clock(), **shared)
+        else:
+            solution = programs.separate(fleet, n_samples=arguments.samples, **shared)
     spent = time.perf_counter() - begin
     per_driver = solution.plan.sum() / fleet.drivers
     print(f"solved in {spent:.2f} s; {solution.value:.2f} $ for a season, {per_driver:.2f} kWh per driver in all")

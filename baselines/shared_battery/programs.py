@@ -11,6 +11,7 @@ alone would promise.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -71,6 +72,7 @@ def solve(
     source: Law | str = "generator",
     beta: float = 1e-5,
     looks: int = 1,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Solution:
     """Solve (P-SI) on a fresh sample and certify the answer.
 
@@ -82,6 +84,7 @@ def solve(
         source: law of the needs, or its name.
         beta: confidence parameter of the risk statement in (0, 1).
         looks: number of programs tried on the same sample; each gets beta / looks.
+        say: receives a line per round of added days.
 
     Raises:
         InvalidInputError: for an argument out of range, fewer samples than decisions, or a target that the grid's
@@ -93,13 +96,14 @@ def solve(
     if n_samples is not None:
         number("n_samples", n_samples, instance.drivers + 1, 10**6, integer=True)
         days = sample_days(instance, source, n_samples, seed)
-        return solve_days(instance, days, fitting(instance, source), seed, beta, looks)
+        return solve_days(instance, days, fitting(instance, source), seed, beta, looks, say)
     target = float(instance.tolerated.min())
     sizes = [size for size in GRID if size > instance.drivers]
     require(len(sizes) > 0, "drivers", instance.drivers, f"below the largest number of days, {GRID[-1]}")
     for size in sizes:
         days = sample_days(instance, source, size, seed)
-        found = solve_days(instance, days, fitting(instance, source), seed, beta, looks * len(sizes))
+        say(f"{size} sampled days")
+        found = solve_days(instance, days, fitting(instance, source), seed, beta, looks * len(sizes), say)
         if found.certificate["risk"]["eps"] <= target:
             return found
     reached = found.certificate["risk"]["eps"]
@@ -107,9 +111,17 @@ def solve(
     raise AssertionError  # require has raised
 
 
-def solve_days(instance: Instance, days: Days, source: Law, seed: int, beta: float = 1e-5, looks: int = 1) -> Solution:
+def solve_days(
+    instance: Instance,
+    days: Days,
+    source: Law,
+    seed: int,
+    beta: float = 1e-5,
+    looks: int = 1,
+    say: Callable[[str], None] = lambda text: None,
+) -> Solution:
     """As ``solve`` for a sample drawn by sample_days(instance, source, N, seed)."""
-    answer = least_cost(days.need_kwh, span_of(instance))
+    answer = least_cost(days.need_kwh, span_of(instance), say)
     require(
         answer.shared_kwh <= instance.shared_max_kwh,
         "shared_max_kwh_per_driver",

@@ -24,6 +24,7 @@ up to (1 + ratio) sqrt(n) d more, which the check states.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -42,6 +43,12 @@ POSITION_KWH = 0.05  # largest proven distance between the answer and the unique
 _CLEAR_KWH = 1e-3
 _KEEP = 1e-9  # weights below this share of their sum are rounding
 _ROUNDS = 100
+
+Say = Callable[[str], None]
+
+
+def _silent(_: str) -> None:
+    """Say nothing."""
 
 
 class Range(NamedTuple):
@@ -81,12 +88,13 @@ def budget(bound_kwh: float) -> float:
     return bound_kwh + SLACK * (bound_kwh + 1.0)
 
 
-def least_cost(need: Floats, span: Range) -> Answer:
+def least_cost(need: Floats, span: Range, say: Say = _silent) -> Answer:
     """Solve the program for all days, with tie-break and proof.
 
     Args:
         need: (N, n) days [kWh], finite, not negative.
         span: ranges and price ratio.
+        say: receives a line per round of added days.
 
     Raises:
         SolverError: if the proof does not close; its text holds the gap.
@@ -95,7 +103,7 @@ def least_cost(need: Floats, span: Range) -> Answer:
     every = np.vstack([need, np.zeros((1, need.shape[1]))])  # row N: a day without any need
     active = np.append(_first_days(need, span.ratio), count)
     plain = Sizing(span.low, span.high, span.ratio)
-    cheap, active = _with_violated_days(every, plain, active, 1e-12)
+    cheap, active = _with_violated_days(every, plain, active, 1e-12, lambda text: say(f"least cost: {text}"))
     rows, weight = _kept(every, active, cheap, 1.0)
     low = least_use_bound(every[rows], weight, span.low, span.high, span.ratio)
     most = float(largest_use(need, cheap.own, span.ratio).max())
@@ -103,7 +111,7 @@ def least_cost(need: Floats, span: Range) -> Answer:
         raise SolverError(f"gap of the least use = {most - low:.2e} kWh; allowed: {0.01 * SLACK * (low + 1.0):.2e}")
     target = float(span.high.max())
     nearest = plain._replace(sigma=budget(low), curvature=1.0, target=target)
-    tied, active = _with_violated_days(every, nearest, active, 1e-13)
+    tied, active = _with_violated_days(every, nearest, active, 1e-13, lambda text: say(f"tie-break: {text}"))
     tie_rows, tie = _kept(every, active, tied, float(np.abs(target - tied.own).max()) + 1e-3)
     own = _within(every, active, tied.own, nearest)
     days = np.union1d(np.union1d(rows, tie_rows), [count])
@@ -182,7 +190,7 @@ def _first_days(need: Floats, ratio: float) -> NDArray[np.int64]:
 
 
 def _with_violated_days(
-    need: Floats, program: Sizing, active: NDArray[np.int64], tolerance: float
+    need: Floats, program: Sizing, active: NDArray[np.int64], tolerance: float, say: Say = _silent
 ) -> tuple[Interior, NDArray[np.int64]]:
     """Answer for the active days, days being added until the others are kept too."""
     for _ in range(_ROUNDS):
@@ -191,6 +199,7 @@ def _with_violated_days(
         beyond = np.setdiff1d(np.flatnonzero(use > found.sigma * (1.0 + 1e-14)), active)
         if not len(beyond):
             return found, active
+        say(f"{len(active)} of {len(need)} days in the program, {len(beyond)} others violated")
         worst = beyond[np.argsort(-use[beyond], kind="stable")][: max(need.shape[1] // 2, 10)]
         active = np.union1d(active, worst)
     raise SolverError(f"rounds of added days = {_ROUNDS}; allowed: fewer")

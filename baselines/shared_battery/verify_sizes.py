@@ -154,7 +154,8 @@ def _scenario(data: Data, instance: Instance) -> Report:
     claims = (
         f"no sizes serve all {origin['n_samples']} sampled days for less than "
         f"{instance.shared_usd_per_kwh * low:.4f} $; these cost {data['cost_usd']:.4f} $",
-        f"{count} days decide: they alone give these sizes, to {distance:.1e} kWh",
+        f"{'1 day decides: it alone gives' if count == 1 else f'{count} days decide: they alone give'} these sizes, to "
+        f"{distance:.1e} kWh",
         f"with confidence 1 - {beta:g} the drivers' shortfalls exceed the shared battery by more than {margin:.1e} kWh "
         f"on a day of {source.name} with probability at most {eps:.4g}; where they fit, every shortfall-minimising "
         "rule serves everybody",
