@@ -5,10 +5,11 @@ daily energy is a histogram of stated bin width (theirs: about 2 kWh), and days 
 bin. Distribution functions and quantiles are therefore exact and piecewise linear.
 
 The generator: on a day of driving driver i covers scale_i x W miles, W Weibull of scale 1 and shape k, scale_i
-lognormal over the drivers. Median scale, spread of the scales and k were fitted to the daily miles of 43,001 vehicle-days of the
-National Household Travel Survey 2001 (quantiles of order .05/.25/.5/.75/.95/.99: 3/11.5/24.5/50/121/211 miles, mean
-38.4): the fit gives 3.0/11.5/24.8/49.3/120.5/216.0, mean 38.7. Days are independent; a correlation couples the drivers
-of one day through a normal copula with one common factor (a day of bad weather).
+lognormal over the drivers. Median scale, spread of the scales and k were fitted to the daily miles of 43,001
+vehicle-days of the National Household Travel Survey 2001 (quantiles of order .05/.25/.5/.75/.95/.99:
+3/11.5/24.5/50/121/211 miles, mean 38.4): the fit gives 3.0/11.5/24.8/49.3/120.5/216.0, mean 38.7. Days are
+independent; a correlation couples the drivers of one day through a normal copula with one common factor (a day of bad
+weather).
 """
 
 from __future__ import annotations
