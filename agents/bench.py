@@ -35,6 +35,10 @@ def _size(env_id: str, instance: Any) -> tuple[int, str]:
     """What one step of an environment goes through: how many of what."""
     if hasattr(instance, "bays"):
         return int(instance.bays), "bay"
+    if "PriceChain" in env_id:
+        return 1, "choice"
+    if hasattr(instance, "cars"):
+        return int(instance.cars), "car"
     if "Sizing" in env_id:
         return int(instance.drivers * instance.season_days), "driver-day"
     return (1, "request") if "Allocation" in env_id else (int(instance.drivers), "driver")
@@ -144,12 +148,19 @@ def _shared_battery() -> Iterator[str]:
     return lines()
 
 
+def _price_chain() -> Iterator[str]:
+    from agents.price_chain_bench import lines
+
+    return lines()
+
+
 PARTS: dict[str, Callable[[], Iterator[str]]] = {
     "env": _env,
     "programs": _programs,
     "risk": _risk,
     "stackelberg": _stackelberg,
     "shared-battery": _shared_battery,
+    "price-chain": _price_chain,
 }
 
 

@@ -19,8 +19,8 @@ from v2g_env.core.validate import InvalidInputError, require
 
 __all__ = ["main"]
 
-_PROBLEMS = ("parking-lot", "stackelberg", "shared-battery")
-_COMPARED = (*_PROBLEMS, "shared-battery-sizing")
+_PROBLEMS = ("parking-lot", "stackelberg", "shared-battery", "scheduling")
+_COMPARED = (*_PROBLEMS, "price-chain", "shared-battery-sizing")
 
 
 def _envs(_: argparse.Namespace) -> None:
@@ -39,7 +39,7 @@ def _check(arguments: argparse.Namespace) -> None:
             certificate = load(path)
             owner = None
             if arguments.instance is not None and certificate.get("problem") in PROBLEMS:
-                owner = instance_of(arguments.instance, certificate["problem"])
+                owner = instance_of(arguments.instance, certificate["problem"], certificate.get("kind"))
             report = check(certificate, owner)
         except CertificateError as error:
             refused += 1
@@ -96,6 +96,11 @@ _EXPLAINED = {
     "shared_battery": "gap: distance to the best choices that see the future, in % of what these earn;\n"
     "violated: visits of a driver that end with his request refused; limit: upper limit of their mean\n"
     "probability (confidence 1 - {beta:g}); µs: time per decision.",
+    "scheduling": "$/day: saved against a day without V2G that is known; gap: distance to the best plans that see\n"
+    "the future, in % of what these save; violated: steps with missing energy or an overloaded line; limit:\n"
+    "upper limit of their mean probability (confidence 1 - {beta:g}); µs: time per decision.",
+    "price_chain": "gap: distance to the exact optimum of the chain, in % of it; violated: days that end with less\n"
+    "than the target stored; limit: upper limit of their probability (confidence 1 - {beta:g}); µs: time per decision.",
     "shared_battery_sizing": "$/season: saved against separate batteries; gap: distance to the proven bound in %;\n"
     "violated: days on which the drivers' shortfalls exceeded the shared battery; limit: upper limit of\n"
     "that; promised: certified beforehand (both with confidence 1 - {beta:g}); µs: time per decision.",
@@ -127,8 +132,9 @@ def _study(arguments: argparse.Namespace) -> None:
         config = replace(config, log=arguments.log, log_kind=arguments.log_kind)
     out = Path(arguments.out or f"results/study-{arguments.problem}")
     for section in module.run_study(out, instance_of(arguments.instance, problem), config, clock()):
-        print(f"\n{section.title}")
-        _print_rows(section.rows)
+        if section.rows:
+            print(f"\n{section.title}")
+            _print_rows(section.rows)
     print(f"\nreport: {out / 'report.html'}")
 
 
@@ -196,7 +202,7 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--log-kind", default="charging", choices=kinds, help="of the log (default charging)")
     study.add_argument("--out", help="results folder (default results/study-PROBLEM)")
     bench = command("bench", _bench, "measure speed: environments, programs, bounds")
-    parts = ["all", "env", "programs", "risk", "stackelberg", "shared-battery"]
+    parts = ["all", "env", "programs", "risk", "stackelberg", "shared-battery", "price-chain"]
     bench.add_argument("part", nargs="?", default="all", choices=parts)
     bench.add_argument("--scip", type=float, default=0.0, help="also let SCIP try the game for this long [s]")
     return parser

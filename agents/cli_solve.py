@@ -13,9 +13,12 @@ from v2g_env.core.validate import require
 __all__ = ["add_solve", "clock", "instance_of"]
 
 
-def instance_of(path: str | None, problem: str = "parking_lot") -> Any:
-    """The instance of a problem from a TOML or JSON file, or its defaults."""
+def instance_of(path: str | None, problem: str = "parking_lot", kind: Any = None) -> Any:
+    """The instance of a problem, or what a kind of certificate has instead, from a TOML or JSON file; or defaults."""
     found = importlib.import_module(f"v2g_env.{problem}.instance").Instance
+    if isinstance(kind, str):
+        owners = getattr(importlib.import_module(f"baselines.{problem}.verify"), "OWNERS", {})
+        found = owners.get(kind, found)
     return found() if path is None else found.from_file(path)
 
 
@@ -89,6 +92,60 @@ def _shared_battery(arguments: argparse.Namespace) -> None:
     _certified(solution.certificate, fleet, arguments.out)
 
 
+def _scheduling(arguments: argparse.Namespace) -> None:
+    from baselines.scheduling import affine, day, linear
+    from v2g_env.scheduling.model import Model
+    from v2g_env.scheduling.scenario import sample
+
+    lot = instance_of(arguments.instance, "scheduling")
+    views = {"known": day.known_day, "known-wind": day.known_wind_day, "ahead": day.ahead_day}
+    model = Model(lot)
+    seen = views[arguments.day](model, sample(lot, model.law, 1, arguments.seed), 0)
+    protection = day.Protection(arguments.set, arguments.level, arguments.wind)
+    begin = time.perf_counter()
+    if arguments.adjust:
+        require(arguments.objective == "cost", "--objective", arguments.objective, "cost, with --adjust")
+        rule = affine.solve(lot, seen, protection)
+        certificate, value, gas, cars = rule.certificate, rule.value, rule.plan.gas_kw, rule.plan.fleet_kw
+    else:
+        plan = linear.solve(lot, seen, protection, arguments.objective, say=clock())
+        certificate, value, gas, cars = plan.certificate, plan.value, plan.plan.gas_kw, plan.plan.car_kw.sum(axis=1)
+    print(f"solved in {time.perf_counter() - begin:.2f} s; {arguments.objective} {value:.2f}; powers [kW] by hour:")
+    print("   clock  generator    cars   homes    wind")
+    every = max(round(1.0 / lot.step_h), 1)
+    for step in range(0, lot.steps, every):
+        at = slice(step, step + every)
+        means = [part[at].mean() for part in (gas, cars, seen.load_kw.sum(axis=1), seen.wind_kw.sum(axis=1))]
+        print(f"  {(lot.start_h + step * lot.step_h) % 24:5.2f} h" + "".join(f"{mean:8.1f}" for mean in means))
+    _certified(certificate, lot, arguments.out)
+
+
+def _price_chain(arguments: argparse.Namespace) -> None:
+    from agents.price_chain import ambiguity_sets
+    from baselines.price_chain.values import solve
+    from v2g_env.price_chain.model import Model
+
+    lot = instance_of(arguments.instance, "price_chain")
+    sets = {} if arguments.set == "none" else ambiguity_sets(lot, arguments.confidence)
+    begin = time.perf_counter()
+    solution = solve(Model(lot), sets.get(arguments.set))
+    print(f"solved in {time.perf_counter() - begin:.2f} s; {solution.value:.4f} $/day")
+    _certified(solution.certificate, lot, arguments.out)
+
+
+def _feeder(arguments: argparse.Namespace) -> None:
+    from baselines.scheduling.conic import solve
+    from baselines.scheduling.conic_commitment import commit
+    from baselines.scheduling.feeder_day import FeederDay
+
+    day = FeederDay() if arguments.instance is None else FeederDay.from_file(arguments.instance)
+    begin = time.perf_counter()
+    solution = commit(day, say=clock()) if arguments.commit else solve(day)
+    unit = "$" if day.objective == "cost" else "kWh"
+    print(f"solved in {time.perf_counter() - begin:.2f} s; {day.objective} {solution.value:.3f} {unit}")
+    _certified(solution.certificate, day, arguments.out)
+
+
 def _certified(certificate: dict[str, Any], owner: Any, out: str | None) -> None:
     from baselines.certificate import check, save
 
@@ -137,3 +194,40 @@ def add_solve(command: argparse.ArgumentParser) -> None:
     battery.add_argument("--seed", type=int, default=1)
     battery.add_argument("--beta", type=float, default=1e-5, help="confidence parameter (default 1e-5)")
     battery.add_argument("--out", help="write the certificate here")
+    feeder = problems.add_parser(
+        "feeder", help="a day on an AC feeder", description="Dispatch a day on a radial feeder."
+    )
+    feeder.set_defaults(action=_feeder)
+    feeder.add_argument("--instance", help="TOML or JSON file with fields of the feeder's day")
+    feeder.add_argument("--commit", action="store_true", help="the gas unit may be switched on and off")
+    feeder.add_argument("--out", help="write the certificate here")
+    chain = problems.add_parser(
+        "price-chain", help="a table of choices", description="Solve the market's decision process."
+    )
+    chain.set_defaults(action=_price_chain)
+    chain.add_argument("--instance", help="TOML or JSON file with fields of the instance")
+    sets = ["none", "scenarios", "interval", "entropy", "likelihood", "ellipsoid"]
+    chain.add_argument("--set", default="none", choices=sets, help="of transition probabilities, for the worst of it")
+    chain.add_argument("--confidence", type=float, default=0.95, help="of each row's set (default .95)")
+    chain.add_argument("--out", help="write the certificate here")
+    network = problems.add_parser("scheduling", help="a day's plan", description="Schedule a day of the network.")
+    network.set_defaults(action=_scheduling)
+    network.add_argument("--instance", help="TOML or JSON file with fields of the instance")
+    network.add_argument(
+        "--day",
+        default="known-wind",
+        choices=["known", "known-wind", "ahead"],
+        help="what is known: all; wind and cars; nothing but forecasts (default known-wind)",
+    )
+    network.add_argument("--seed", type=int, default=1, help="of the day")
+    network.add_argument(
+        "--set",
+        default="none",
+        choices=["none", "box", "ellipsoid", "budget", "box-ellipsoid"],
+        help="protected against",
+    )
+    network.add_argument("--level", type=float, default=0.0, help="alpha of a budget, omega of an ellipsoid")
+    network.add_argument("--wind", action="store_true", help="wind is uncertain too, not the loads alone")
+    network.add_argument("--objective", default="cost", choices=["cost", "deviation", "renewable", "peak"])
+    network.add_argument("--adjust", action="store_true", help="decisions that answer to what has happened")
+    network.add_argument("--out", help="write the certificate here")

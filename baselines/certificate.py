@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 FORMAT = "v2g-env certificate 1"
-PROBLEMS = ("parking_lot", "shared_battery", "stackelberg")
+PROBLEMS = ("parking_lot", "price_chain", "scheduling", "shared_battery", "stackelberg")
 _DTYPES = ("<f8", "<f4", "<i8", "<i4", "|b1")
 
 

@@ -1,4 +1,4 @@
-"""The only place that calls a linear solver: build once, add rows lazily, never trust a status silently."""
+"""The only place that calls a solver: build once, add rows lazily, never trust a status silently."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import csr_matrix
+from scipy.sparse import csc_matrix, csr_matrix, diags, eye, vstack
 
-__all__ = ["IntegerSolution", "LinearProgram", "LinearSolution", "SolverError"]
+__all__ = ["ConicProgram", "ConicSolution", "IntegerSolution", "LinearProgram", "LinearSolution", "SolverError"]
 
 Floats = NDArray[np.float64]
 
@@ -128,3 +128,91 @@ class LinearProgram:
         info = self._highs.getInfo()
         point = np.array(self._highs.getSolution().col_value)
         return IntegerSolution(point, float(info.objective_function_value), float(info.mip_dual_bound))
+
+
+class ConicSolution(NamedTuple):
+    """Primal point (columns,), row multipliers (rows,) in the dual cone up to a tolerance, the solver's status."""
+
+    point: Floats
+    dual: Floats
+    status: str
+
+
+class ConicProgram:
+    """minimise x' diag(quadratic) x / 2 + cost x  over  right - A x in a product of cones, lower <= x <= upper.
+
+    Args:
+        cost, quadratic: (columns,) objective, quadratic not negative.
+        matrix, right: A (rows, columns) and its right-hand side: first the rows that must be zero, then those that
+            must not be negative, then one block of rows for every second-order cone (its first row the largest).
+        zeros, positives: number of rows of the first two kinds.
+        cones: sizes of the second-order cones.
+    """
+
+    def __init__(
+        self,
+        cost: Floats,
+        quadratic: Floats,
+        matrix: csr_matrix,
+        right: Floats,
+        zeros: int,
+        positives: int,
+        cones: list[int],
+    ) -> None:
+        self._objective = (csc_matrix(diags(quadratic)), cost)
+        self._matrix, self._right = matrix, right
+        self._zeros, self._positives, self._cones = zeros, positives, cones
+
+    # settings of Clarabel in the order to try them: programs come per unit, and rescaled they mostly end less exact
+    ATTEMPTS = (
+        {"equilibrate_enable": False},
+        {"equilibrate_enable": True},
+        {"equilibrate_enable": False, "static_regularization_constant": 1e-7},
+    )
+
+    def solve(self, lower: Floats, upper: Floats, given: NDArray[np.bool_], attempt: int = 0) -> ConicSolution:
+        """Solve with Clarabel; what its status is worth, a proven bound has to show.
+
+        Args:
+            lower: (columns,) lower bounds.
+            upper: (columns,) upper bounds; one equal to the lower fixes a column.
+            given: (columns,) whether the solver is told the bounds of a column: those that no other row implies.
+            attempt: which of the ATTEMPTS.
+
+        Raises:
+            SolverError: if the solver finds neither a point nor a proof that there is none ("...Infeasible": then
+                ``dual`` is its evidence and ``point`` means nothing).
+        """
+        import clarabel  # here, so that reading certificates needs no solver
+
+        fixed, boxed = given & (lower == upper), given & (lower < upper)
+        unit = eye(len(lower), format="csr")
+        split = self._zeros
+        stacked = vstack(
+            [self._matrix[:split], unit[fixed], self._matrix[split:][: self._positives], unit[boxed], -unit[boxed]]
+            + [self._matrix[split + self._positives :]],
+            format="csc",
+        )
+        first, rest = np.split(self._right, [split])
+        positive, conic = np.split(rest, [self._positives])
+        right = np.concatenate([first, lower[fixed], positive, upper[boxed], -lower[boxed], conic])
+        kinds = [
+            clarabel.ZeroConeT(split + int(fixed.sum())),
+            clarabel.NonnegativeConeT(self._positives + 2 * int(boxed.sum())),
+            *map(clarabel.SecondOrderConeT, self._cones),
+        ]
+        settings = clarabel.DefaultSettings()
+        settings.verbose = False
+        settings.max_threads = 1
+        for name, setting in self.ATTEMPTS[attempt].items():
+            setattr(settings, name, setting)
+        settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = 1e-9
+        answer = clarabel.DefaultSolver(*self._objective, stacked, right, kinds, settings).solve()
+        dual, status = np.array(answer.z), str(answer.status)
+        point = np.array(answer.x)
+        unbounded = status in ("DualInfeasible", "AlmostDualInfeasible")
+        if unbounded or not (np.isfinite(point).all() and np.isfinite(dual).all()):
+            raise SolverError(f"status of Clarabel = {status}; allowed: a point and multipliers")
+        at = np.cumsum([split, fixed.sum(), self._positives, 2 * boxed.sum()])
+        kept = np.concatenate([dual[: at[0]], dual[at[1] : at[2]], dual[at[3] :]])
+        return ConicSolution(point, kept, status)

@@ -60,6 +60,8 @@ FORBIDDEN = {
 # a problem's files, all of them, each of which may import only those before it
 LADDERS = {
     "parking_lot": ("instance", "assembly", "scenario", "kernels", "model", "render", "env"),
+    "price_chain": ("chain", "instance", "scenario", "kernels", "model", "render", "env"),
+    "scheduling": ("instance", "weather", "fleet", "scenario", "kernels", "model", "render", "env"),
     "shared_battery": ("instance", "needs", "scenario", "kernels", "model", "render", "env"),
     "stackelberg": (
         "network",

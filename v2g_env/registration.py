@@ -55,6 +55,18 @@ ENVIRONMENTS = (
         "v2g_env.shared_battery.env:SharedBatteryAllocationPartialEnv",
         "v2g_env.shared_battery.env:SharedBatteryAllocationPartialVectorEnv",
     ),
+    Entry(
+        "V2G/Scheduling-v0",
+        "scheduling",
+        "v2g_env.scheduling.env:SchedulingEnv",
+        "v2g_env.scheduling.env:SchedulingVectorEnv",
+    ),
+    Entry(
+        "V2G/PriceChain-v0",
+        "price_chain",
+        "v2g_env.price_chain.env:PriceChainEnv",
+        "v2g_env.price_chain.env:PriceChainVectorEnv",
+    ),
 )
 
 

@@ -1,0 +1,182 @@
+"""The comparison of scheduling policies: without V2G, robust plans, predictive control and agents on the same days."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.compare import (
+    Comparison,
+    Contestant,
+    Outcome,
+    TestSet,
+    check_roles,
+    evaluate,
+    read_config,
+    slug,
+    write_results,
+)
+from agents.compare_lines import result_lines
+from agents.trained import trained_agents
+from baselines.scheduling.adjustable import AdjustablePlan
+from baselines.scheduling.day import Protection
+from baselines.scheduling.hindsight import Hindsight, hindsight
+from baselines.scheduling.mpc import PredictiveControl
+from baselines.scheduling.policies import DayAhead, Uncontrolled
+from baselines.scheduling.verify_days import bounds_certificate, count_violations, policy_certificate
+from v2g_env.core.policy import Policy
+from v2g_env.core.validate import array, number, require
+from v2g_env.rollout import Episodes, rollout
+from v2g_env.scheduling.instance import Instance
+from v2g_env.scheduling.model import REWARD_TERMS, Model
+from v2g_env.scheduling.scenario import Scenario, sample
+
+__all__ = ["CONTROL", "DEFAULT_DAYS", "CompareConfig", "day_set", "evaluate_bundle", "run"]
+
+CONTROL = "predictive control"  # the policy that agents are set against
+DEFAULT_DAYS = 200  # days of an evaluation
+_MARGINS = (0.5, 1.0, 1.5)  # of the generator, in standard deviations of the wind expected next
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """What a comparison is; TOML files may set any of the fields.
+
+    Attributes:
+        instance: fields of the Instance that differ from the defaults.
+        beta: confidence parameter of the limits.
+        train_days, test_days: for tuning, and for the comparison.
+        alphas: budgets of the robust plans, among loads and turbines.
+        adjustable_alphas: budgets of the adjustable plans.
+        agents: shipped training configurations to be trained and compared.
+        train_steps: steps of training of each agent, in the order of ``agents``.
+        seeds: of the tuning days, the test days, and of training.
+    """
+
+    instance: Mapping[str, Any] = field(default_factory=dict)
+    beta: float = 1e-5
+    train_days: int = 20
+    test_days: int = 100
+    alphas: tuple[float, ...] = (0.0, 1.0, 2.0, 4.0)
+    adjustable_alphas: tuple[float, ...] = (4.0,)
+    agents: tuple[str, ...] = ("scheduling_ppo", "scheduling_sac")
+    train_steps: tuple[int, ...] = (1_228_800, 60_000)
+    seeds: tuple[int, int, int] = (2, 3, 0)
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        number("beta", self.beta, 0.0, 1.0, open_low=True, open_high=True)
+        for name in ("train_days", "test_days"):
+            number(name, getattr(self, name), 1, 10**4, integer=True)
+        check_roles(self.seeds, 3, self.agents, self.train_steps)
+        lot = Instance.from_dict(self.instance)
+        for name in ("alphas", "adjustable_alphas"):
+            array(name, getattr(self, name), (None,), 0.0, float(lot.aggregators + lot.turbines))
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> CompareConfig:
+        """Read a TOML file; unknown keys raise InvalidInputError."""
+        return read_config(cls, path)
+
+
+def day_set(
+    title: str, model: Model, days: int, seed: int, beta: float, say: Callable[[str], None] = lambda text: None
+) -> tuple[TestSet, Hindsight]:
+    """Days that all policies share, with the bound of each."""
+    scenario = sample(model.instance, model.law, days, seed)
+    top = hindsight(model, scenario, say)
+
+    def outcome(episodes: Episodes) -> Outcome:
+        kept = count_violations(episodes, beta)
+        return Outcome(episodes.returns, kept.violated, kept.steps, kept.eps, kept.unserved_kwh)
+
+    test = TestSet(
+        title=title,
+        size=f"{days} days of {model.steps} steps",
+        model=model,
+        with_plan=lambda plan: model,
+        scenario=scenario,
+        seed=seed,
+        bound=top.bound_usd,
+        units=None,
+        beta=beta,
+        outcome=outcome,
+        terms=REWARD_TERMS,
+        trial="steps",
+        bound_name="proven bound (hindsight)",
+    )
+    return test, top
+
+
+def evaluate_bundle(path: Path, law_name: str, days: int, seed: int, beta: float) -> list[str]:
+    """Return, gap and violations of a trained bundle on ``days`` fresh days, one line each."""
+    from agents.bundle import load_bundle
+
+    bundle = load_bundle(path)
+    number("days", days, 1, 10**4, integer=True)
+    require(bundle.env_id == "V2G/Scheduling-v0", "env_id of the bundle", bundle.env_id, "V2G/Scheduling-v0")
+    lot = Instance.from_dict(bundle.env_kwargs["instance"])
+    test, _ = day_set("fresh days", Model(lot, law_name), days, seed, beta)
+    return result_lines(test, evaluate(Contestant(path.name, "agent", lambda _: bundle), test).row)
+
+
+def tuned(model: Model, days: Scenario, make: Callable[[float], Policy]) -> float:
+    """The margin with the highest mean return on the tuning days."""
+    found = [float(rollout(model, days, make(margin)).returns.mean()) for margin in _MARGINS]
+    return _MARGINS[int(np.argmax(found))]
+
+
+def run(config: CompareConfig, out: Path, say: Callable[[str], None] = lambda text: None) -> Comparison:
+    """Tune, train, evaluate, certify; everything lands under ``out``.
+
+    A second run with the same configuration takes the trained agents from there; an interrupted training continues.
+
+    Args:
+        config: what to compare.
+        out: results folder, made if missing.
+        say: receives a line per stage.
+    """
+    lot = Instance.from_dict(config.instance)
+    model = Model(lot)
+    say("tuning margins on training days")
+    tuning = sample(lot, model.law, config.train_days, config.seeds[0])
+    margin = tuned(model, tuning, lambda sd: Uncontrolled(model, sd))
+    control = tuned(model, tuning, lambda sd: PredictiveControl(model, sd))
+    contestants = [
+        Contestant("without V2G", "baseline", lambda m: Uncontrolled(m, margin)),
+        *(_plan(f"robust plan, alpha {alpha:g}", DayAhead, alpha) for alpha in config.alphas),
+        *(_plan(f"adjustable plan, alpha {alpha:g}", AdjustablePlan, alpha) for alpha in config.adjustable_alphas),
+        Contestant(CONTROL, "baseline", lambda m: PredictiveControl(m, control)),
+    ]
+    contestants += trained_agents(config.agents, config.train_steps, config.seeds[2], config.instance, out, say)
+    say(f"hindsight bounds of {config.test_days} days")
+    test, top = day_set("Generated days", model, config.test_days, config.seeds[1], config.beta, say)
+    certificates = {"bound-generated-days": bounds_certificate(model, test.seed, top)}
+    results = []
+    for contestant in contestants:
+        say(f"evaluating {contestant.name}")
+        result = evaluate(contestant, test)
+        results.append(result)
+        certificates[slug("policy", contestant.name)] = policy_certificate(
+            model, test.seed, result.episodes, contestant.name, config.beta, contestant.sha256
+        )
+    meta = {
+        "problem": "scheduling",
+        "config": asdict(config),
+        "instance_sha256": lot.hash,
+        "units": "$/day saved against a day without V2G whose load and wind are known; energies in kWh",
+        "bound_usd": {test.title: float(test.bound.mean())},
+        "tuned": {"margin_without_v2g_sd": margin, "margin_control_sd": control},
+        "gas_scale": model.gas_scale,
+        "hindsight_usd": float(top.plan_usd.mean()),
+    }
+    write_results(out, results, certificates, meta)
+    return Comparison((test,), (tuple(results),), {}, meta, CONTROL)
+
+
+def _plan(name: str, kind: type[DayAhead | AdjustablePlan], alpha: float) -> Contestant:
+    return Contestant(name, "baseline", lambda m: kind(m, Protection("budget", alpha, wind=True)))
