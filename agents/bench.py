@@ -148,6 +148,12 @@ def _shared_battery() -> Iterator[str]:
     return lines()
 
 
+def _scheduling() -> Iterator[str]:
+    from agents.scheduling_bench import lines
+
+    return lines()
+
+
 def _price_chain() -> Iterator[str]:
     from agents.price_chain_bench import lines
 
@@ -160,6 +166,7 @@ PARTS: dict[str, Callable[[], Iterator[str]]] = {
     "risk": _risk,
     "stackelberg": _stackelberg,
     "shared-battery": _shared_battery,
+    "scheduling": _scheduling,
     "price-chain": _price_chain,
 }
 

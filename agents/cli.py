@@ -202,7 +202,7 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--log-kind", default="charging", choices=kinds, help="of the log (default charging)")
     study.add_argument("--out", help="results folder (default results/study-PROBLEM)")
     bench = command("bench", _bench, "measure speed: environments, programs, bounds")
-    parts = ["all", "env", "programs", "risk", "stackelberg", "shared-battery", "price-chain"]
+    parts = ["all", "env", "programs", "risk", "stackelberg", "shared-battery", "scheduling", "price-chain"]
     bench.add_argument("part", nargs="?", default="all", choices=parts)
     bench.add_argument("--scip", type=float, default=0.0, help="also let SCIP try the game for this long [s]")
     return parser

@@ -94,6 +94,7 @@ def _shared_battery(arguments: argparse.Namespace) -> None:
 
 def _scheduling(arguments: argparse.Namespace) -> None:
     from baselines.scheduling import affine, day, linear
+    from baselines.scheduling.distributed import coordinate
     from v2g_env.scheduling.model import Model
     from v2g_env.scheduling.scenario import sample
 
@@ -106,7 +107,12 @@ def _scheduling(arguments: argparse.Namespace) -> None:
     if arguments.adjust:
         require(arguments.objective == "cost", "--objective", arguments.objective, "cost, with --adjust")
         rule = affine.solve(lot, seen, protection)
-        certificate, value, gas, cars = rule.certificate, rule.value, rule.plan.gas_kw, rule.plan.fleet_kw
+        value, gas, cars = rule.value, rule.plan.gas_kw, rule.plan.fleet_kw
+        certificate: dict[str, Any] | None = rule.certificate
+    elif arguments.agree:
+        require(arguments.objective == "cost", "--objective", arguments.objective, "cost, with --agree")
+        met = coordinate(lot, seen, protection, say=clock())
+        certificate, value, gas, cars = met.certificate, met.value, met.plan.gas_kw, met.plan.car_kw.sum(axis=1)
     else:
         plan = linear.solve(lot, seen, protection, arguments.objective, say=clock())
         certificate, value, gas, cars = plan.certificate, plan.value, plan.plan.gas_kw, plan.plan.car_kw.sum(axis=1)
@@ -117,7 +123,8 @@ def _scheduling(arguments: argparse.Namespace) -> None:
         at = slice(step, step + every)
         means = [part[at].mean() for part in (gas, cars, seen.load_kw.sum(axis=1), seen.wind_kw.sum(axis=1))]
         print(f"  {(lot.start_h + step * lot.step_h) % 24:5.2f} h" + "".join(f"{mean:8.1f}" for mean in means))
-    _certified(certificate, lot, arguments.out)
+    if certificate is not None:
+        _certified(certificate, lot, arguments.out)
 
 
 def _price_chain(arguments: argparse.Namespace) -> None:
@@ -229,5 +236,6 @@ def add_solve(command: argparse.ArgumentParser) -> None:
     network.add_argument("--level", type=float, default=0.0, help="alpha of a budget, omega of an ellipsoid")
     network.add_argument("--wind", action="store_true", help="wind is uncertain too, not the loads alone")
     network.add_argument("--objective", default="cost", choices=["cost", "deviation", "renewable", "peak"])
+    network.add_argument("--agree", action="store_true", help="utility and aggregators agree by messages")
     network.add_argument("--adjust", action="store_true", help="decisions that answer to what has happened")
     network.add_argument("--out", help="write the certificate here")

@@ -210,9 +210,9 @@ def sets(world: World) -> Section:
         ("budget", 2.0),
         ("budget", 4.0),
         ("ellipsoid", 1.0),
-        ("ellipsoid", 2.0),
+        ("ellipsoid", 2.3),
         ("box-ellipsoid", 1.0),
-        ("box-ellipsoid", 2.0),
+        ("box-ellipsoid", 2.3),
         ("box", 0.0),
     ):
         best = world.plan(0, level, kind)

@@ -9,9 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from agents import scheduling_chain_sections as chain
 from agents import scheduling_feeder_sections as feeder
 from agents import scheduling_sections as linear
 from agents.report import Section, write_study_report
+from agents.scheduling_agreement_sections import agreement
 from agents.scheduling_answers import SOURCE, StudyConfig, World
 from baselines.certificate import write_text
 from v2g_env.scheduling.instance import Instance
@@ -53,8 +55,11 @@ def run_study(
         ("sets", lambda: linear.sets(world)),
         ("profiles", lambda: linear.profiles(world)),
         ("adjustable", lambda: linear.adjustable(world)),
+        ("agreement", lambda: agreement(world)),
         ("voltages", lambda: feeder.voltages(world)),
         ("robust dispatch", lambda: feeder.robust_dispatch(world)),
+        ("chains", lambda: chain.worst_chains(world)),
+        ("histories", lambda: chain.short_histories(world)),
     )
     sections: list[Section] = []
     data: dict[str, Any] = {}

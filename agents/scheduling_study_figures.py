@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from agents.figures import BLUE, COLORS, GREEN, GREY, INK, ORANGE, PURPLE, RED, SKY, Draw
 from agents.scheduling_answers import World
 from agents.scheduling_figures import clock
+from baselines.scheduling.distributed import Round
 from v2g_env.scheduling.instance import Instance
 
-__all__ = ["draw_alpha", "draw_profiles", "draw_voltage"]
+__all__ = ["draw_agreement", "draw_alpha", "draw_profiles", "draw_voltage"]
 
 Floats = NDArray[np.float64]
 
@@ -70,8 +71,24 @@ def draw_voltage(profiles: Mapping[str, Floats]) -> Draw:
 
     def draw(axes: Any) -> None:
         for color, (name, voltage) in zip(COLORS, profiles.items(), strict=False):
-            axes.plot(np.arange(len(voltage)), voltage, color=color, marker=".", lw=1.2, label=name)
+            axes.plot(np.arange(len(voltage)), voltage, "o", color=color, ms=4, label=name)
         axes.set(xlabel="bus", ylabel="voltage [pu]")
+        axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, borderaxespad=0.2, handlelength=1.6)
+
+    return draw
+
+
+def draw_agreement(curves: Mapping[str, Sequence[Round]]) -> Draw:
+    """Proven gap and disagreement against rounds."""
+
+    def draw(axes: Any) -> None:
+        for color, (name, rounds) in zip(COLORS, curves.items(), strict=False):
+            number = [each.number + 1 for each in rounds]
+            axes.plot(number, [each.primal for each in rounds], color=color, lw=1.2, label=f"disagreement, {name}")
+            known = [each for each in rounds if 0.0 < each.gap < np.inf]
+            axes.plot([each.number + 1 for each in known], [each.gap for each in known], "o", color=color, ms=4)
+        axes.plot([], [], "o", color=GREY, ms=4, label="proven gap")
+        axes.set(xlabel="round", ylabel="relative", yscale="log")
         axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, borderaxespad=0.2, handlelength=1.6)
 
     return draw

@@ -58,7 +58,7 @@ class AdjustablePlan:
             news = np.zeros(n)
         else:
             rules, expected = state
-            news = sight.last_net_kw - expected
+            news = (sight.last_net_kw - expected) * self.model.instance.gate_closure_steps  # without gate: no news
         sign = (news < 0.0).astype(np.int64)  # 0: a deficit
         size = np.abs(news)
         back = np.array([rule.fleet_return[now, s] for rule, s in zip(rules, sign, strict=True)]) * size

@@ -120,6 +120,7 @@ def solve(instance: Instance, day: Day, protection: Protection, adjust: bool = T
         InvalidInputError: for bad data, or if no rule exists.
     """
     protection.check(instance)
+    require(isinstance(adjust, bool), "adjust", adjust, "True or False")
     task = Task(check_day(instance, day), protection, "cost", False, gas_scale(instance))
     program = affine_program(instance, task, adjust)
     highs = LinearProgram(program.cost, program.lower, program.upper)

@@ -137,8 +137,8 @@ def optimise(instance: Instance, task: Task, say: Callable[[str], None] = lambda
                 break
             if label.max(initial=-1) + 1 < (label >= 0).sum():
                 label = _finer(label, failed)
-            elif not task.soft and found.off["line"] > FEASIBLE and len(lines) < found.flow_kw.size:
-                new_lines = _other_lines(instance, lines)  # all rows together may show that no plan exists
+            elif (task.soft or found.off["line"] > FEASIBLE) and 0 < len(lines) < found.flow_kw.size:
+                new_lines = _other_lines(instance, lines)  # the program's point, unlike the plan, may break them
             else:
                 break
         elif len(new_lines) and not len(lines):

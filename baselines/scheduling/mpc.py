@@ -82,7 +82,8 @@ class PredictiveControl:
         classes = self._present(sight, row, ends) + self._coming(now, float(sight.to_come[row]), ends)
         if not any(each.first == 0 for each in classes):
             return 0.0
-        return self._first_power(net, (ends - starts) * lot.step_h, classes, float(sight.gas_kw[row]))
+        gas = min(float(sight.gas_kw[row]), lot.gas_max_kw)  # rounding of observations
+        return self._first_power(net, (ends - starts) * lot.step_h, classes, gas)
 
     def _present(self, sight: Sight, row: int, ends: Ints) -> list[_Class]:
         """Classes by departure: within 1, 2, 4, 8 h, or typically."""
@@ -109,7 +110,7 @@ class PredictiveControl:
     def _coming(self, now: int, count: float, ends: Ints) -> list[_Class]:
         """Typical cars that have not come, scaled to how many there still are."""
         lot, fleet = self.model.instance, self._typical
-        rows = np.flatnonzero((fleet.arrive >= now) & (fleet.depart > fleet.arrive))
+        rows = np.flatnonzero((fleet.arrive > now) & (fleet.depart > fleet.arrive))
         if not rows.size or count < 0.5:
             return []
         weight = count / rows.size

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baselines.scheduling.day import Day, Protection, typical_cars
-from baselines.scheduling.program import Task, build, groups_of
+from baselines.scheduling.program import Program, Task, build, groups_of
 from baselines.scheduling.sight import Sight, act, read, wind_path
-from baselines.solve import LinearProgram
+from baselines.solve import LinearProgram, SolverError
 from v2g_env.core.validate import number
 from v2g_env.scheduling.fleet import Cars
 from v2g_env.scheduling.instance import Instance
@@ -103,14 +103,22 @@ class DayAhead:
         task = Task(day, self.protection, "cost", False, self.model.gas_scale)
         label = groups_of(lot, day, by_aggregator=False)
         program = build(lot, task, label, np.zeros((0, 2), np.int64), np.zeros(0, np.int64))
-        highs = LinearProgram(program.cost, program.lower, program.upper)
-        highs.add_matrix(program.low, program.up, program.matrix)
-        point = highs.solve().point
+        try:
+            point = _solved(program)
+        except SolverError:  # the generator is too small or too slow: missing energy at its price
+            program = build(lot, task._replace(soft=True), label, np.zeros((0, 2), np.int64), np.zeros(0, np.int64))
+            point = _solved(program)
         power = np.zeros(lot.steps)
         for group, (c, d) in enumerate(zip(program.charge, program.discharge, strict=True)):
             start = int(day.arrive[np.flatnonzero(label == group)[0]])
             power[start : start + len(c)] += point[c] - point[d]
         return power
+
+
+def _solved(program: Program) -> Floats:
+    highs = LinearProgram(program.cost, program.lower, program.upper)
+    highs.add_matrix(program.low, program.up, program.matrix)
+    return highs.solve().point
 
 
 def possible(lot: Instance, day: Day, protection: Protection) -> Day:
@@ -148,6 +156,8 @@ def margin_kw(model: Model, sight: Sight, protection: Protection, wind_sd: float
 @lru_cache(maxsize=16)
 def typical_wind_sd(instance: Instance) -> Floats:
     """(steps,) standard deviation of a turbine's power as predicted at noon, averaged over days of the generator."""
+    if not instance.turbines:
+        return np.zeros(instance.steps)
     days = sample(instance, law("generator"), 50, 1)
     return np.asarray(expected_power(instance, days.forecast, days.news, 0)[1].mean(axis=(0, 2)))
 

@@ -19,7 +19,7 @@ class Sight(NamedTuple):
     """Observations of n days.
 
     Attributes:
-        step: (n,) number of the step, the same for all.
+        step: (n,) number of the step, the same for all; ``steps`` after the last.
         gas_kw: (n,) last power of the generator.
         last_net_kw: (n,) last load minus last wind.
         wind_kw: (n, leads) expected wind.
@@ -55,8 +55,10 @@ def read(model: Model, observation: NDArray[np.float32]) -> Sight:
         return np.asarray(seen[:, model.columns(name)])
 
     cars = float(max(lot.cars, 1))
+    calendar = seen[:, layout["calendar"]]
+    over = (calendar == 0.0).all(axis=1)  # as it is only after the last step
     return Sight(
-        np.round(seen[:, layout["calendar"].start] * lot.steps).astype(np.int64),
+        np.where(over, lot.steps, np.round(calendar[:, 0] * lot.steps)).astype(np.int64),
         SCALE_KW * seen[:, 0],
         SCALE_KW * (seen[:, layout["last_load"].start] - seen[:, layout["last_wind"].start]),
         SCALE_KW * seen[:, layout["wind_ahead"]],

@@ -20,6 +20,7 @@ __all__ = ["check_adjustable"]
 
 _FIELDS = {"format", "problem", "kind", "instance", "instance_sha256", "day", "protection", "adjust", "point", "dual"}
 _FIELDS |= {"value", "bound"}
+_MOST_NUMBERS = 10**6  # no forged size makes a check endless
 
 
 def check_adjustable(data: Mapping[str, Any], instance: Instance) -> Report:
@@ -33,6 +34,8 @@ def check_adjustable(data: Mapping[str, Any], instance: Instance) -> Report:
         CertificateError: with the reason, if anything does not hold.
     """
     expect(set(data) == _FIELDS, "fields", sorted(data), ", ".join(sorted(_FIELDS)))
+    size = instance.steps * (instance.cars + instance.gas_segments + instance.aggregators + instance.turbines)
+    expect(size <= _MOST_NUMBERS, "steps x (cars + gas_segments + aggregators + turbines)", size, _MOST_NUMBERS)
     expect(type(data["adjust"]) is bool, "adjust", data["adjust"], "true or false")
     protection = read_protection(data["protection"], instance)
     task = Task(read_day(data["day"], instance), protection, "cost", False, gas_scale(instance))
