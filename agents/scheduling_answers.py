@@ -36,7 +36,7 @@ PUBLISHED = {
 
 @dataclass(frozen=True)
 class StudyConfig:
-    """Sizes of the studies; the defaults take some ten minutes on two cores.
+    """Sizes of the studies; the defaults take two to three minutes on two cores.
 
     Attributes:
         days: days over which plans are averaged.
@@ -53,7 +53,7 @@ class StudyConfig:
     alphas: tuple[float, ...] = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0)
     profile_alphas: tuple[float, ...] = (0.0, 4.0, 6.0)
     draws: int = 5000
-    adjust_days: int = 5
+    adjust_days: int = 3
     episodes: int = 2000
     coordination_gap: float = 1e-3
     seed: int = 40
@@ -70,7 +70,7 @@ class StudyConfig:
 
     @classmethod
     def quick(cls) -> StudyConfig:
-        """About a minute."""
+        """Half a minute."""
         return cls(
             days=3,
             alphas=(0.0, 2.0, 4.0, 6.0),

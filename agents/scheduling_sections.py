@@ -133,6 +133,7 @@ def alpha_table(world: World) -> list[Section]:
     rows: list[dict[str, Any]] = []
     curves: dict[str, list[float]] = {name: [] for name in (*DEVIATIONS, "bound", "weak", "cost")}
     base = 0.0
+    days = []
     for alpha in world.config.alphas:
         plans = [world.plan(row, alpha) for row in range(world.config.days)]
         cost = float(np.mean([each.measured.cost_usd for each in plans]))
@@ -146,6 +147,7 @@ def alpha_table(world: World) -> list[Section]:
         curves["cost"].append(cost)
         for kind in DEVIATIONS:
             curves[kind].append(seen[kind][0])
+        days.append({"alpha": alpha, **{kind: f"{seen[kind][1]:.3f}" for kind in DEVIATIONS}})
         realised = cost + lot.emergency_usd_per_kwh * seen["uniform"][2]
         rows.append(
             {
@@ -159,10 +161,6 @@ def alpha_table(world: World) -> list[Section]:
                 **{f"{kind}": f"{seen[kind][0]:.4f}" for kind in DEVIATIONS},
             }
         )
-    days = []
-    for alpha in world.config.alphas:
-        surplus = _spare(world, world.plan(0, alpha), 0)
-        days.append({"alpha": alpha, **{kind: f"{world.short(surplus, kind)[1]:.3f}" for kind in DEVIATIONS}})
     top = float(np.max(world.config.alphas))
     last = rows[-1]["more than alpha 0 [%]"]
     text = (

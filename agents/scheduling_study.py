@@ -40,7 +40,7 @@ def run_study(
     Args:
         out: folder of ``report.html``, ``study.json``, the CSV files and the figures.
         instance: the network; None: the defaults.
-        config: sizes; None: some ten minutes on two cores.
+        config: sizes; None: two to three minutes on two cores.
         say: called with a line of text before every part.
 
     Returns:

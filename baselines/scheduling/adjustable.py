@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from baselines.scheduling.affine import Rule, solve
 from baselines.scheduling.day import Day, Protection, typical_cars
-from baselines.scheduling.policies import few_kinds, fleet_fraction, margin_kw, possible, typical_wind_sd
+from baselines.scheduling.policies import begins, few_kinds, fleet_fraction, margin_kw, possible, typical_wind_sd
 from baselines.scheduling.sight import act, read, wind_path
 from v2g_env.core.validate import InvalidInputError, number
 from v2g_env.scheduling.instance import Instance
@@ -53,7 +53,7 @@ class AdjustablePlan:
         """Return actions (n, 2 + aggregators); the memory is the rules, and the net load expected last."""
         sight = read(self.model, observation)
         n, now = len(observation), min(int(sight.step[0]), self.model.steps - 1) // self.merged
-        if state is None:
+        if state is None or begins(episode_start):
             rules = [self.rule(row) for row in wind_path(self.model, sight)]
             news = np.zeros(n)
         else:

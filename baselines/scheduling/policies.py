@@ -22,6 +22,7 @@ from v2g_env.scheduling.weather import expected_power
 __all__ = [
     "DayAhead",
     "Uncontrolled",
+    "begins",
     "few_kinds",
     "fleet_fraction",
     "margin_kw",
@@ -63,6 +64,7 @@ class DayAhead:
     """Robust linear scheduling at noon for typical cars and the wind expected then; the plan for the cars is kept.
 
     The generator follows the expected net load of each step, plus what the same set of deviations could bring in it.
+    Where no plan keeps the balance, missing energy has its price in it.
 
     Args:
         model: the problem.
@@ -86,7 +88,10 @@ class DayAhead:
     ) -> tuple[NDArray[np.float32], tuple[Any, ...] | None]:
         """Return actions (n, 2 + aggregators); the memory is the plan for all cars, (n, steps) [kW]."""
         sight = read(self.model, observation)
-        plans = np.stack([self.profile(row) for row in wind_path(self.model, sight)]) if state is None else state[0]
+        if state is None or begins(episode_start):
+            plans = np.stack([self.profile(row) for row in wind_path(self.model, sight)])
+        else:
+            plans = state[0]
         wanted = plans[np.arange(len(plans)), np.minimum(sight.step, self.model.steps - 1)]
         margin = margin_kw(self.model, sight, self.protection, self.wind_sd)
         return act(self.model, sight, fleet_fraction(sight, wanted), margin, self.share), (plans,)
@@ -119,6 +124,11 @@ def _solved(program: Program) -> Floats:
     highs = LinearProgram(program.cost, program.lower, program.upper)
     highs.add_matrix(program.low, program.up, program.matrix)
     return highs.solve().point
+
+
+def begins(episode_start: NDArray[np.bool_] | None) -> bool:
+    """Whether all days start now, so that plans of days before are of no use."""
+    return episode_start is not None and bool(np.all(episode_start))
 
 
 def possible(lot: Instance, day: Day, protection: Protection) -> Day:

@@ -172,7 +172,8 @@ def check_bounds(data: Data, instance: Instance) -> Report:
     near("mean_bound_usd", data["mean_bound_usd"], mean, _MONEY)
     not_below = data["mean_bound_usd"] >= mean - 1e-12 * (1.0 + abs(mean))
     expect(not_below, "mean_bound_usd", data["mean_bound_usd"], f">= {mean!r}")
-    claim = f"no policy of V2G/Scheduling-v0 saves more than {mean:.4f} $ a day on average over these {n} days"
+    where = f"{n} days of {model.law.name}"
+    claim = f"no policy of V2G/Scheduling-v0 saves more than {mean:.4f} $ a day on average over {where}"
     return Report(BOUND_KIND, (claim,), {"mean_bound_usd": mean})
 
 
@@ -200,7 +201,7 @@ def check_policy(data: Data, instance: Instance) -> Report:
             near(f"risk.{field}", claim[field], true, _MONEY)
     mean = float(episodes.returns.mean())
     claims = (
-        f"{name}: {mean:.4f} $ a day saved on average over these {n} days",
+        f"{name}: {mean:.4f} $ a day saved on average over {n} days of {model.law.name}",
         f"{kept.violated} of {kept.steps} steps violated: mean conditional probability at most {kept.eps:.4g}, "
         f"and that of a fresh day with any violation at most {kept.eps_day:.4g}, both with confidence "
         f"{1.0 - claim['beta']:g}",
