@@ -17,7 +17,16 @@ from v2g_env.core.validate import InvalidInputError
 from v2g_env.scheduling.instance import Instance
 from v2g_env.scheduling.scenario import gas_scale
 
-__all__ = ["check_groups", "check_schedule", "expect", "near", "numbers", "read_day", "read_protection"]
+__all__ = [
+    "check_groups",
+    "check_schedule",
+    "expect",
+    "near",
+    "numbers",
+    "read_day",
+    "read_protection",
+    "violation_bound",
+]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -80,11 +89,28 @@ def check_schedule(data: Mapping[str, Any], instance: Instance) -> Report:
     expect(gap >= -1e-6 * (1.0 + abs(found.value)), "bound", bound, f"not above the plan's value {found.value!r}")
     unit = _UNITS[task.objective]
     kept = "missing energy and overload at their prices" if task.soft else _kept(task)
-    claims = (
+    claims: tuple[str, ...] = (
         f"{task.objective} {found.value:.6f} {unit}, {kept}",
         f"no plan is below {bound:.6f} {unit}: gap {max(gap, 0.0):.2e} ({max(gap, 0.0) / max(abs(bound), 1e-9):.1e})",
     )
-    return Report("schedule", claims, {"value": found.value, "bound": bound, "gap": gap, "cost_usd": found.cost_usd})
+    values = {"value": found.value, "bound": bound, "gap": gap, "cost_usd": found.cost_usd}
+    if task.protection.kind != "none":
+        rare = violation_bound(task)
+        values["violation_bound"] = rare
+        claims += (
+            f"a period's balance fails with probability at most {rare:.4g}, if its deviations are independent, "
+            "symmetric and within their half-widths",
+        )
+    return Report("schedule", claims, values)
+
+
+def violation_bound(task: Task) -> float:
+    """Largest probability, over the periods, that deviations outside the set break a period's balance.
+
+    They have to be independent, symmetric and bounded by the half-widths; see core.uncertainty. 1 without a set.
+    """
+    found = [task.protection.of(half) for half in task.protection.halfwidth(task.day)]
+    return max(1.0 if one is None else one.violation_bound() for one in found)
 
 
 def _check_size(instance: Instance) -> None:

@@ -14,6 +14,7 @@ from baselines.scheduling.day import Day, Protection, known_day, known_wind_day
 from baselines.scheduling.linear import certify, optimise, solve
 from baselines.scheduling.plan import energies, measure
 from baselines.scheduling.program import Task, build
+from v2g_env.core.uncertainty import budget_bound
 from v2g_env.scheduling.instance import Instance
 from v2g_env.scheduling.model import Model
 from v2g_env.scheduling.scenario import gas_scale, sample
@@ -86,10 +87,26 @@ def test_certificates_hold_with_and_without_the_instance_and_survive_files(name,
     save(made(name), tmp_path / "one.json")
     for instance in (None, LOT):
         report = check(load(tmp_path / "one.json"), instance)
-        assert report.kind == "schedule" and len(report.claims) == 2
+        assert report.kind == "schedule"
+        assert len(report.claims) == 2 + ("violation_bound" in report.values)
         assert report.values["bound"] <= report.values["value"] + 1e-9
         assert CASES[name][1] == "deviation" or report.values["gap"] < 1e-4
     assert made(name)["value"] == report.values["value"]
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.8, 1.0, 2.0, 3.0])
+def test_the_promised_violation_is_bertsimas_and_sims_and_simulated_loads_keep_it(alpha):
+    lot = LOT.replace(reserve_share=0.1, line_limit_kw=(500.0, 500.0))
+    day = known_wind_day(Model(lot), sample(lot, "generator", 1, 1), 0)
+    found = solve(lot, day, Protection("budget", alpha))
+    promised = check(found.certificate, lot).values["violation_bound"]
+    homes = lot.aggregators
+    assert promised == (0.0 if alpha >= homes else min(float(budget_bound(homes, alpha)), 0.5))
+    use = day.load_kw.sum(axis=1) + found.plan.car_kw.sum(axis=1)
+    spare = found.plan.gas_kw + day.wind_kw.sum(axis=1) - use
+    signs = np.random.default_rng(1).choice([-1.0, 1.0], (20_000, lot.steps, homes))
+    broken = (np.einsum("nta,ta->nt", signs, day.load_half_kw) > spare + 1e-9).mean(axis=0)
+    assert broken.max() <= promised + 4.0 * np.sqrt(0.25 / len(signs))
 
 
 def test_some_cases_need_rows_of_lines_and_of_reserves():
