@@ -163,79 +163,80 @@ def _certified(certificate: dict[str, Any], owner: Any, out: str | None) -> None
         print(f"certificate: {out}")
 
 
-def add_solve(command: argparse.ArgumentParser) -> None:
-    """Add a sub-command for every problem."""
-    problems = command.add_subparsers(required=True, metavar="PROBLEM", dest="problem")
-    solve = problems.add_parser("parking-lot", help="a scenario program", description="Solve a scenario program.")
-    solve.set_defaults(action=_parking_lot)
-    solve.add_argument("--instance", help="TOML or JSON file with fields of the instance")
-    solve.add_argument("--samples", type=int, default=2000, help="number N of sampled days (default 2000)")
-    solve.add_argument("--seed", type=int, default=1)
-    solve.add_argument("--law", default="generator", help="generator, days:<day set>, smoothed (default generator)")
-    solve.add_argument("--beta", type=float, default=1e-5, help="confidence parameter (default 1e-5)")
-    solve.add_argument("--rho", type=float, help="price of violation [$]: relaxed program (default: robust)")
-    solve.add_argument("--radius", type=float, default=0.0, help="adversarial radius [chargers]")
-    solve.add_argument("--distance", type=float, help="Wasserstein distance of another law [chargers]")
-    solve.add_argument("--quota", default="executable", choices=["executable", "full"])
-    solve.add_argument("--out", help="write the certificate here")
-    day = problems.add_parser("stackelberg", help="a day's game", description="Solve the game of a day exactly.")
-    day.set_defaults(action=_stackelberg)
-    day.add_argument("--instance", help="TOML or JSON file with fields of the instance")
-    day.add_argument("--price", help="file with 24 prices or one per period [$/kW per hour] (default: the instance's)")
-    day.add_argument("--weekend", action="store_true", help="drivers as at the weekend")
-    day.add_argument("--plugged", type=float, help="plugged share of the day (default: the instance's)")
-    day.add_argument("--gap", type=float, default=1e-4, help="wanted proven gap (default 1e-4)")
-    day.add_argument("--seconds", type=float, default=60.0, help="time limit [s] (default 60)")
-    day.add_argument("--out", help="write the certificate here")
-    battery = problems.add_parser("shared-battery", help="sizes", description="Size own and shared batteries.")
-    battery.set_defaults(action=_shared_battery)
-    battery.add_argument("--instance", help="TOML or JSON file with fields of the instance")
-    battery.add_argument(
+def _add_parking_lot(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--samples", type=int, default=2000, help="number N of sampled days (default 2000)")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--law", default="generator", help="generator, days:<day set>, smoothed (default generator)")
+    parser.add_argument("--beta", type=float, default=1e-5, help="confidence parameter (default 1e-5)")
+    parser.add_argument("--rho", type=float, help="price of violation [$]: relaxed program (default: robust)")
+    parser.add_argument("--radius", type=float, default=0.0, help="adversarial radius [chargers]")
+    parser.add_argument("--distance", type=float, help="Wasserstein distance of another law [chargers]")
+    parser.add_argument("--quota", default="executable", choices=["executable", "full"])
+
+
+def _add_stackelberg(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--price", help="file with 24 prices or one per period [$/kW per hour] (default: the instance's)"
+    )
+    parser.add_argument("--weekend", action="store_true", help="drivers as at the weekend")
+    parser.add_argument("--plugged", type=float, help="plugged share of the day (default: the instance's)")
+    parser.add_argument("--gap", type=float, default=1e-4, help="wanted proven gap (default 1e-4)")
+    parser.add_argument("--seconds", type=float, default=60.0, help="time limit [s] (default 60)")
+
+
+def _add_shared_battery(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--method",
         default="program",
         choices=["program", "search", "separate"],
         help="scenario program; cheapest sizes under a rule, tested on fresh days; no shared battery (default program)",
     )
-    battery.add_argument("--samples", type=int, help="sampled days (default: as few as certify the target)")
-    battery.add_argument("--rule", help="allocation rule of the search (default: the instance's)")
-    battery.add_argument("--seed", type=int, default=1)
-    battery.add_argument("--beta", type=float, default=1e-5, help="confidence parameter (default 1e-5)")
-    battery.add_argument("--out", help="write the certificate here")
-    feeder = problems.add_parser(
-        "feeder", help="a day on an AC feeder", description="Dispatch a day on a radial feeder."
-    )
-    feeder.set_defaults(action=_feeder)
-    feeder.add_argument("--instance", help="TOML or JSON file with fields of the feeder's day")
-    feeder.add_argument("--commit", action="store_true", help="the gas unit may be switched on and off")
-    feeder.add_argument("--out", help="write the certificate here")
-    chain = problems.add_parser(
-        "price-chain", help="a table of choices", description="Solve the market's decision process."
-    )
-    chain.set_defaults(action=_price_chain)
-    chain.add_argument("--instance", help="TOML or JSON file with fields of the instance")
-    sets = ["none", "scenarios", "interval", "entropy", "likelihood", "ellipsoid"]
-    chain.add_argument("--set", default="none", choices=sets, help="of transition probabilities, for the worst of it")
-    chain.add_argument("--confidence", type=float, default=0.95, help="of each row's set (default .95)")
-    chain.add_argument("--out", help="write the certificate here")
-    network = problems.add_parser("scheduling", help="a day's plan", description="Schedule a day of the network.")
-    network.set_defaults(action=_scheduling)
-    network.add_argument("--instance", help="TOML or JSON file with fields of the instance")
-    network.add_argument(
+    parser.add_argument("--samples", type=int, help="sampled days (default: as few as certify the target)")
+    parser.add_argument("--rule", help="allocation rule of the search (default: the instance's)")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--beta", type=float, default=1e-5, help="confidence parameter (default 1e-5)")
+
+
+def _add_scheduling(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--day",
         default="known-wind",
         choices=["known", "known-wind", "ahead"],
         help="what is known: all; wind and cars; nothing but forecasts (default known-wind)",
     )
-    network.add_argument("--seed", type=int, default=1, help="of the day")
-    network.add_argument(
+    parser.add_argument("--seed", type=int, default=1, help="of the day")
+    parser.add_argument(
         "--set",
         default="none",
         choices=["none", "box", "ellipsoid", "budget", "box-ellipsoid"],
         help="protected against",
     )
-    network.add_argument("--level", type=float, default=0.0, help="alpha of a budget, omega of an ellipsoid")
-    network.add_argument("--wind", action="store_true", help="wind is uncertain too, not the loads alone")
-    network.add_argument("--objective", default="cost", choices=["cost", "deviation", "renewable", "peak"])
-    network.add_argument("--agree", action="store_true", help="utility and aggregators agree by messages")
-    network.add_argument("--adjust", action="store_true", help="decisions that answer to what has happened")
-    network.add_argument("--out", help="write the certificate here")
+    parser.add_argument("--level", type=float, default=0.0, help="alpha of a budget, omega of an ellipsoid")
+    parser.add_argument("--wind", action="store_true", help="wind is uncertain too, not the loads alone")
+    parser.add_argument("--objective", default="cost", choices=["cost", "deviation", "renewable", "peak"])
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument("--agree", action="store_true", help="utility and aggregators agree by messages")
+    way.add_argument("--adjust", action="store_true", help="decisions that answer to what has happened")
+
+
+def add_solve(command: argparse.ArgumentParser) -> None:
+    """Add a sub-command for every problem."""
+    problems = command.add_subparsers(required=True, metavar="PROBLEM", dest="problem")
+
+    def problem(name: str, action: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+        parser = problems.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}, certified.")
+        parser.set_defaults(action=action)
+        parser.add_argument("--instance", help="TOML or JSON file with fields of the instance")
+        parser.add_argument("--out", help="write the certificate here")
+        return parser
+
+    _add_parking_lot(problem("parking-lot", _parking_lot, "a scenario program"))
+    _add_stackelberg(problem("stackelberg", _stackelberg, "the game of a day"))
+    _add_shared_battery(problem("shared-battery", _shared_battery, "sizes of own and shared batteries"))
+    _add_scheduling(problem("scheduling", _scheduling, "a plan for a day of the network"))
+    feeder = problem("feeder", _feeder, "the dispatch of a day on an AC feeder")
+    feeder.add_argument("--commit", action="store_true", help="the gas unit may be switched on and off")
+    chain = problem("price-chain", _price_chain, "a table of choices for the electricity market")
+    sets = ["none", "scenarios", "interval", "entropy", "likelihood", "ellipsoid"]
+    chain.add_argument("--set", default="none", choices=sets, help="of transition probabilities, for the worst of it")
+    chain.add_argument("--confidence", type=float, default=0.95, help="of each row's set (default .95)")

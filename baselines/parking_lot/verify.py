@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from baselines import risk
 from baselines.certificate import CertificateError, Report, unpack
+from baselines.checking import expect, near
 from baselines.parking_lot.samples import (
     excess,
     expected_market,
@@ -58,22 +59,22 @@ _MONEY = 1e-6  # agreement of recomputed money, relative to 1 + |value|
 def verify(certificate: Data, instance: Instance | None) -> Report:
     """Check one certificate; see baselines.certificate.check."""
     kind = str(certificate.get("kind"))
-    _expect(kind in _FIELDS, "kind", kind, ", ".join(_FIELDS))
+    expect(kind in _FIELDS, "kind", kind, ", ".join(_FIELDS))
     for key in certificate:
-        _expect(key in _COMMON | _FIELDS[kind], "field", key, ", ".join(sorted(_COMMON | _FIELDS[kind])))
+        expect(key in _COMMON | _FIELDS[kind], "field", key, ", ".join(sorted(_COMMON | _FIELDS[kind])))
     for name, keys in _PARTS[kind].items():
         if name != "shift" or name in certificate:
             part = certificate[name]
-            _expect(isinstance(part, Mapping) and set(part) == keys, name, part, f"exactly {', '.join(sorted(keys))}")
+            expect(isinstance(part, Mapping) and set(part) == keys, name, part, f"exactly {', '.join(sorted(keys))}")
     try:
         written = Instance.from_dict(certificate["instance"])
     except InvalidInputError as error:
         raise CertificateError(f"instance = invalid: {error}") from None
-    _expect(
+    expect(
         written.hash == certificate["instance_sha256"], "instance_sha256", certificate["instance_sha256"], written.hash
     )
     if instance is not None:
-        _expect(instance.hash == written.hash, "instance", written.hash, f"the given instance {instance.hash}")
+        expect(instance.hash == written.hash, "instance", written.hash, f"the given instance {instance.hash}")
     checks: dict[str, Callable[[Data, Instance], Report]] = {
         "scenario program": _program,
         "hindsight bound": _hindsight,
@@ -82,19 +83,9 @@ def verify(certificate: Data, instance: Instance | None) -> Report:
     return checks[kind](certificate, written)
 
 
-def _expect(ok: bool | np.bool_, field: str, value: object, allowed: str) -> None:
-    if not ok:
-        raise CertificateError(f"{field} = {value!r:.200}; allowed: {allowed}")
-
-
-def _near(field: str, claimed: Any, true: float) -> None:
-    ok = isinstance(claimed, (int, float)) and abs(claimed - true) <= _MONEY * (1.0 + abs(true))
-    _expect(ok, field, claimed, f"{true!r} (recomputed)")
-
-
 def _vector(field: str, values: Any, length: int) -> Floats:
     result = np.asarray(values, dtype=np.float64)
-    _expect(result.shape == (length,) and bool(np.isfinite(result).all()), field, values, f"{length} finite numbers")
+    expect(result.shape == (length,) and bool(np.isfinite(result).all()), field, values, f"{length} finite numbers")
     return result
 
 
@@ -103,36 +94,36 @@ def _program(data: Data, lot: Instance) -> Report:
     source = law(origin["law"])
     if source.replay:
         days = len(source.days.dates)
-        _expect(
+        expect(
             origin["n_samples"] <= days, "sample.n_samples", origin["n_samples"], f"at most {days}: a day counts once"
         )
     nominal = sample_capacity(lot, source, origin["n_samples"], origin["seed"], origin["quota"])
-    _expect(nominal.sha256 == origin["sha256"], "sample.sha256", origin["sha256"], nominal.sha256)
+    expect(nominal.sha256 == origin["sha256"], "sample.sha256", origin["sha256"], nominal.sha256)
     rho, radius = data["program"]["rho"], data["program"]["radius"]
     worst = inflate(lot, nominal, radius)
     plan = _vector("plan_kwh", data["plan_kwh"], lot.steps)
     top = openable(lot, np.full((1, lot.steps), physical_limits(lot)[0]))[0]
-    _expect((plan >= 0.0).all() and (plan <= top).all(), "plan_kwh", data["plan_kwh"], "0 to what the lot can hold")
+    expect((plan >= 0.0).all() and (plan <= top).all(), "plan_kwh", data["plan_kwh"], "0 to what the lot can hold")
     f = excess(lot, plan, worst)
     support = _support(data["support"], len(f))
     violated = np.flatnonzero(f > VIOLATION_TOLERANCE)
     if rho is None:
-        _expect(not len(violated), "plan_kwh", f"violates sample {violated[:1]}", "feasible for every sample")
+        expect(not len(violated), "plan_kwh", f"violates sample {violated[:1]}", "feasible for every sample")
     else:
-        _expect(rho > 0.0, "program.rho", rho, "positive")
-        _expect(set(violated.tolist()) <= set(support), "support", support, "every violated sample is in the list")
+        expect(rho > 0.0, "program.rho", rho, "positive")
+        expect(set(violated.tolist()) <= set(support), "support", support, "every violated sample is in the list")
     market = expected_market(lot)
     value = float(plan_money(lot, market, plan)[0])
-    _near("value_usd", data["value_usd"], value)
+    near("value_usd", data["value_usd"], value, _MONEY)
     slack = np.maximum(f[support], 0.0).sum()
     objective = value - float(tie_break(lot.steps) @ plan) - (0.0 if rho is None else rho * slack)
     upper = _program_bound(lot, worst, data, rho, support)
     gap = upper - objective
-    _expect(abs(gap) <= _MONEY * (1.0 + abs(objective)), "optimality gap [$]", gap, "0 within 1e-6 relative")
+    expect(abs(gap) <= _MONEY * (1.0 + abs(objective)), "optimality gap [$]", gap, "0 within 1e-6 relative")
     only = _only_optimum(lot, worst, data, rho, support)
-    _expect(only is not None, "multiplier", "several optima", "duals that leave one optimum for the support")
+    expect(only is not None, "multiplier", "several optima", "duals that leave one optimum for the support")
     off = float(np.abs(np.asarray(only) - plan).max())
-    _expect(off <= _PLAN_KWH, "plan_kwh", f"{off:g} kWh off", f"within {_PLAN_KWH:g} kWh of the support's optimum")
+    expect(off <= _PLAN_KWH, "plan_kwh", f"{off:g} kWh off", f"within {_PLAN_KWH:g} kWh of the support's optimum")
     eps_low, eps = _risk_of(data["risk"], len(f), len(support), rho is not None, source.smoothed and radius == 0.0)
     claims = [
         f"the plan is optimal for its {len(support)} support samples and for all {len(f)}, gap {gap:.1e} $",
@@ -144,7 +135,7 @@ def _program(data: Data, lot: Instance) -> Report:
     if "shift" in data:
         shift = data["shift"]
         moved = float(risk.shifted(eps, radius, shift["distance"]))
-        _expect(abs(moved - shift["eps"]) <= 1e-9, "shift.eps", shift["eps"], repr(moved))
+        expect(abs(moved - shift["eps"]) <= 1e-9, "shift.eps", shift["eps"], repr(moved))
         claims.append(f"any law within Wasserstein distance {shift['distance']:g} violates it with at most {moved:.4g}")
         values["shift_eps"] = moved
     return Report("scenario program", tuple(claims), values)
@@ -152,7 +143,7 @@ def _program(data: Data, lot: Instance) -> Report:
 
 def _support(support: Any, n: int) -> list[int]:
     ok = isinstance(support, list) and all(type(i) is int and 0 <= i < n for i in support)
-    _expect(ok and len(set(support)) == len(support) > 0, "support", support, f"distinct indices below {n}")
+    expect(ok and len(set(support)) == len(support) > 0, "support", support, f"distinct indices below {n}")
     return list(support)
 
 
@@ -164,9 +155,9 @@ def _row_prices(lot: Instance, worst: Capacity, data: Data, support: list[int]) 
     kinds = ("energy", "charge", "discharge")
     allowed = set(support)
     for kind, t, i, dual in data["row_duals"]:
-        _expect(kind in kinds and 0 <= t < lot.steps, "row_duals", (kind, t), "a kind and a step of the horizon")
-        _expect(i in allowed, "row_duals", i, "samples of the support")
-        _expect(np.isfinite(dual) and dual >= 0.0, "row_duals", dual, "finite and not negative")
+        expect(kind in kinds and 0 <= t < lot.steps, "row_duals", (kind, t), "a kind and a step of the horizon")
+        expect(i in allowed, "row_duals", i, "samples of the support")
+        expect(np.isfinite(dual) and dual >= 0.0, "row_duals", dual, "finite and not negative")
         unit = lot.energy_scale_kwh if kind == "energy" else lot.charger_kw
         limit = worst.energy_kwh[i, t] if kind == "energy" else worst.power_kw[i, t]
         prices[kinds.index(kind), t] += dual / unit
@@ -260,31 +251,31 @@ def _equations(lot: Instance, worst: Capacity, data: Data, support: list[int]) -
 
 def _risk_of(claim: Data, n: int, k: int, relaxed: bool, continuous: bool) -> tuple[float, float]:
     beta, looks = claim["beta"], claim["looks"]
-    _expect(0.0 < beta < 1.0 and type(looks) is int and looks >= 1, "risk", claim, "beta in (0, 1), looks at least 1")
+    expect(0.0 < beta < 1.0 and type(looks) is int and looks >= 1, "risk", claim, "beta in (0, 1), looks at least 1")
     two_sided = relaxed and continuous
-    _expect(
+    expect(
         claim["theorem"] == ("relaxed" if two_sided else "degenerate"),
         "risk.theorem",
         claim["theorem"],
         "relaxed (only for a relaxed program and a law without ties) or degenerate",
     )
     low, up = risk.relaxed(n, k, beta / looks) if two_sided else (0.0, risk.degenerate(n, k, beta / looks))
-    _expect(abs(claim["eps"] - up) <= 1e-9, "risk.eps", claim["eps"], repr(float(up)))
-    _expect(abs(claim["eps_low"] - low) <= 1e-9, "risk.eps_low", claim["eps_low"], repr(float(low)))
+    expect(abs(claim["eps"] - up) <= 1e-9, "risk.eps", claim["eps"], repr(float(up)))
+    expect(abs(claim["eps_low"] - low) <= 1e-9, "risk.eps_low", claim["eps_low"], repr(float(low)))
     return float(low), float(up)
 
 
 def _hindsight(data: Data, lot: Instance) -> Report:
     origin = data["sample"]
     source = law(origin["law"])
-    _expect(not source.smoothed, "sample.law", source.name, "a law of sessions: no environment can draw this one")
+    expect(not source.smoothed, "sample.law", source.name, "a law of sessions: no environment can draw this one")
     scenario = sample(lot, source, origin["n_samples"], origin["seed"])
     lam = unpack(data["multiplier"])
-    _expect(lam.shape == (origin["n_samples"], lot.steps), "shape of multiplier", lam.shape, "(n_samples, steps)")
-    _expect(np.isfinite(lam).all(), "multiplier", "not finite", "finite numbers")
+    expect(lam.shape == (origin["n_samples"], lot.steps), "shape of multiplier", lam.shape, "(n_samples, steps)")
+    expect(np.isfinite(lam).all(), "multiplier", "not finite", "finite numbers")
     mean = float(bound(lot, true_market(lot, scenario), reachable(lot, scenario), None, lam).mean())
-    _near("mean_bound_usd", data["mean_bound_usd"], mean)
-    _expect(data["mean_bound_usd"] >= mean - 1e-9, "mean_bound_usd", data["mean_bound_usd"], f"at least {mean!r}")
+    near("mean_bound_usd", data["mean_bound_usd"], mean, _MONEY)
+    expect(data["mean_bound_usd"] >= mean - 1e-9, "mean_bound_usd", data["mean_bound_usd"], f"at least {mean!r}")
     claim = f"no policy of V2G/ParkingLot-v0 earns more than {mean:.4f} $ on average over these {len(lam)} days"
     return Report("hindsight bound", (claim,), {"mean_bound_usd": mean})
 
@@ -293,14 +284,14 @@ def _hold_out(claim: Data, excess_of: Floats, day: NDArray[np.int32] | None) -> 
     """Recompute the Clopper-Pearson limit; redraws of a real day are no new evidence, so each day counts once."""
     single = np.arange(len(excess_of)) if day is None else np.sort(np.unique(day, return_index=True)[1])
     bad = int((excess_of[single] > VIOLATION_TOLERANCE).sum())
-    _expect(
+    expect(
         claim["each_day_once"] is (day is not None), "risk.each_day_once", claim["each_day_once"], str(day is not None)
     )
-    _expect(claim["days"] == len(single), "risk.days", claim["days"], str(len(single)))
-    _expect(claim["violated"] == bad, "risk.violated", claim["violated"], str(bad))
-    _expect(0.0 < claim["beta"] < 1.0, "risk.beta", claim["beta"], "(0, 1)")
+    expect(claim["days"] == len(single), "risk.days", claim["days"], str(len(single)))
+    expect(claim["violated"] == bad, "risk.violated", claim["violated"], str(bad))
+    expect(0.0 < claim["beta"] < 1.0, "risk.beta", claim["beta"], "(0, 1)")
     eps = float(risk.hold_out(len(single), bad, claim["beta"]))
-    _expect(abs(eps - claim["eps"]) <= 1e-9, "risk.eps", claim["eps"], repr(eps))
+    expect(abs(eps - claim["eps"]) <= 1e-9, "risk.eps", claim["eps"], repr(eps))
     return eps, f"with confidence 1 - {claim['beta']:g} it violates a fresh day with probability at most {eps:.4g}"
 
 
@@ -308,28 +299,28 @@ def _policy(data: Data, lot: Instance) -> Report:
     origin = data["sample"]
     source = law(origin["law"])
     scenario = sample(lot, source, origin["n_samples"], origin["seed"])
-    _expect(isinstance(data["policy"], str), "policy", data["policy"], "the policy's name")
+    expect(isinstance(data["policy"], str), "policy", data["policy"], "the policy's name")
     model = Model(lot, source, _vector("plan_kwh", data["plan_kwh"], lot.steps))
     actions = unpack(data["actions"])
     n = origin["n_samples"]
-    _expect(actions.shape == (n, lot.steps, 1), "shape of actions", actions.shape, f"({n}, {lot.steps}, 1)")
+    expect(actions.shape == (n, lot.steps, 1), "shape of actions", actions.shape, f"({n}, {lot.steps}, 1)")
     try:
         episodes = rollout(model, scenario, Recorded(actions.astype(np.float32)))
     except InvalidInputError as error:
         raise CertificateError(str(error)) from None
     mean = float(episodes.returns.mean())
-    _near("mean_return_usd", data["mean_return_usd"], mean)
+    near("mean_return_usd", data["mean_return_usd"], mean, _MONEY)
     bad = int((episodes.excess > VIOLATION_TOLERANCE).sum())
-    _expect(data["days_violated"] == bad, "days_violated", data["days_violated"], str(bad))
+    expect(data["days_violated"] == bad, "days_violated", data["days_violated"], str(bad))
     claims = [f"{data['policy']} earns {mean:.4f} $ on average over {n} episodes of {source.name}; {bad} are violated"]
     values = {"mean_return_usd": mean, "days_violated": float(bad)}
     eps, text = _hold_out(data["risk"], episodes.excess, scenario.day if source.replay else None)
     claims.append(text)
     values["eps"] = eps
     lam = unpack(data["gap"]["multiplier"])
-    _expect(lam.shape == (n, lot.steps), "shape of gap.multiplier", lam.shape, "(n_samples, steps)")
+    expect(lam.shape == (n, lot.steps), "shape of gap.multiplier", lam.shape, "(n_samples, steps)")
     gaps = bound(lot, true_market(lot, scenario), reachable(lot, scenario), None, lam) - episodes.returns
-    _expect(gaps.min() >= -1e-9, "gap", float(gaps.min()), "not negative on any path (weak duality)")
-    _near("gap.mean_usd", data["gap"]["mean_usd"], float(gaps.mean()))
+    expect(gaps.min() >= -1e-9, "gap", float(gaps.min()), "not negative on any path (weak duality)")
+    near("gap.mean_usd", data["gap"]["mean_usd"], float(gaps.mean()), _MONEY)
     claims.append(f"the best trajectories in hindsight earn at most {gaps.mean():.4f} $ more on average")
     return Report("policy", tuple(claims), values | {"gap_usd": float(gaps.mean())})

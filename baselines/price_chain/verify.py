@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from baselines import risk
 from baselines.certificate import FORMAT, CertificateError, Report, pack, unpack
+from baselines.checking import expect, near
 from baselines.price_chain.ambiguity import Ambiguity, from_data
 from baselines.price_chain.policies import TablePolicy
 from baselines.price_chain.sweeps import (
@@ -118,7 +119,7 @@ def policy_certificate(
 def verify(certificate: Data, instance: Instance | None) -> Report:
     """Check one certificate; see baselines.certificate.check."""
     kind = certificate.get("kind")
-    _expect(kind in (VALUES_KIND, POLICY_KIND), "kind", kind, f"{VALUES_KIND}, {POLICY_KIND}")
+    expect(kind in (VALUES_KIND, POLICY_KIND), "kind", kind, f"{VALUES_KIND}, {POLICY_KIND}")
     lot = _instance(certificate, instance, str(kind))
     try:
         return (_check_values if kind == VALUES_KIND else _check_policy)(certificate, lot)
@@ -132,21 +133,21 @@ def _check_values(data: Data, lot: Instance) -> Report:
     ambiguity = from_data(data["ambiguity"]) if robust else nominal_set(model.law.rows)
     levels = lot.price_levels
     size = (ambiguity.rows, ambiguity.width)
-    _expect(size == (lot.steps * levels, levels), "shape of ambiguity", size, (lot.steps * levels, levels))
+    expect(size == (lot.steps * levels, levels), "shape of ambiguity", size, (lot.steps * levels, levels))
     plan = _plan(data, model)
     shape = (lot.steps - 1, *lot.shape)
     if robust:
         dual = unpack(data["dual"])
         ok = dual.shape == shape and dual.dtype.str == "<f8" and bool(np.isfinite(dual).all())
-        _expect(ok, "dual", f"{dual.dtype.str} {dual.shape}", f"finite <f8 of shape {shape}")
+        expect(ok, "dual", f"{dual.dtype.str} {dual.shape}", f"finite <f8 of shape {shape}")
     else:
-        _expect(data["dual"] is None, "dual", "given", "null: nothing is uncertain")
+        expect(data["dual"] is None, "dual", "given", "null: nothing is uncertain")
         dual = np.zeros(shape)
     low, high = _bounds(model, ambiguity, plan, dual)
     value = data["value_usd"]
     slack = _TOLERANCE * (1.0 + abs(low))
     ok = type(value) is float and low - slack <= value <= high + slack and high - low <= slack
-    _expect(ok, "value_usd", value, f"between {low!r} and {high!r}, which differ by at most {slack:.1e}")
+    expect(ok, "value_usd", value, f"between {low!r} and {high!r}, which differ by at most {slack:.1e}")
     name = f"the {ambiguity.name} set of every row" if robust else f"the chain of {model.law.name}"
     claims: tuple[str, ...] = (
         f"the plan earns at least {low:.6f} $ a day on average under every kernel of {name}",
@@ -175,13 +176,13 @@ def _bounds(model: Model, ambiguity: Ambiguity, plan: NDArray[Any], dual: Floats
 
 def _check_policy(data: Data, lot: Instance) -> Report:
     name, digest, sample = data["policy"], data["policy_sha256"], data["sample"]
-    _expect(isinstance(name, str) and name != "", "policy", name, "the policy's name")
-    _expect(digest is None or isinstance(digest, str), "policy_sha256", digest, "a hash or null")
+    expect(isinstance(name, str) and name != "", "policy", name, "the policy's name")
+    expect(digest is None or isinstance(digest, str), "policy_sha256", digest, "a hash or null")
     ok = isinstance(sample, Mapping) and set(sample) == _SAMPLE
-    _expect(ok, "sample", sample, f"exactly {', '.join(sorted(_SAMPLE))}")
+    expect(ok, "sample", sample, f"exactly {', '.join(sorted(_SAMPLE))}")
     for field, least, most in (("n_samples", 1, _MOST_STEPS // lot.steps), ("seed", 0, 2**63)):
         count = sample[field]
-        _expect(type(count) is int and least <= count <= most, f"sample.{field}", count, f"{least} to {most}")
+        expect(type(count) is int and least <= count <= most, f"sample.{field}", count, f"{least} to {most}")
     model = Model(lot)
     plan = _plan(data, model)
     found = {
@@ -190,16 +191,16 @@ def _check_policy(data: Data, lot: Instance) -> Report:
         "violation_probability": violation_probability(model, plan),
     }
     for field, true in found.items():
-        _near(field, data[field], true)
+        near(field, data[field], true)
     number("sample.beta", sample["beta"], 0.0, 1.0, open_low=True, open_high=True)
     days = sample_days(lot, "generator", sample["n_samples"], sample["seed"])
     episodes = rollout(model, days, TablePolicy(model, plan))
     violations = int((episodes.excess > VIOLATION_TOLERANCE).sum())
-    _near("sample.mean_return_usd", sample["mean_return_usd"], float(episodes.returns.mean()))
+    near("sample.mean_return_usd", sample["mean_return_usd"], float(episodes.returns.mean()))
     counted = type(sample["violations"]) is int and sample["violations"] == violations
-    _expect(counted, "sample.violations", sample["violations"], violations)
+    expect(counted, "sample.violations", sample["violations"], violations)
     eps = float(risk.hold_out(sample["n_samples"], violations, sample["beta"]))
-    _near("sample.eps", sample["eps"], eps)
+    near("sample.eps", sample["eps"], eps)
     gap = found["optimum_usd"] - found["value_usd"]
     claims = (
         f"{name} earns {found['value_usd']:.6f} $ a day on average, {gap:.6f} $ less than the exact optimum",
@@ -226,41 +227,31 @@ def _head(model: Model, kind: str) -> dict[str, Any]:
 def _instance(data: Data, instance: Instance | None, kind: str) -> Instance:
     """The instance that a certificate speaks of, after its words about it have been compared."""
     fields = _FIELDS[kind]
-    _expect(set(data) == fields, "fields", sorted(data), ", ".join(sorted(fields)))
-    _expect(data["format"] == FORMAT, "format", data["format"], FORMAT)
-    _expect(data["problem"] == "price_chain", "problem", data["problem"], "price_chain")
-    _expect(isinstance(data["instance"], Mapping), "instance", data["instance"], "a JSON object")
+    expect(set(data) == fields, "fields", sorted(data), ", ".join(sorted(fields)))
+    expect(data["format"] == FORMAT, "format", data["format"], FORMAT)
+    expect(data["problem"] == "price_chain", "problem", data["problem"], "price_chain")
+    expect(isinstance(data["instance"], Mapping), "instance", data["instance"], "a JSON object")
     try:
         written = Instance.from_dict(data["instance"])
     except (AttributeError, TypeError, ValueError, OverflowError) as error:
         raise CertificateError(f"instance = invalid: {error}") from None
-    _expect(written.hash == data["instance_sha256"], "instance_sha256", data["instance_sha256"], written.hash)
+    expect(written.hash == data["instance_sha256"], "instance_sha256", data["instance_sha256"], written.hash)
     if instance is not None:
-        _expect(instance.hash == written.hash, "instance", written.hash, f"the given one, {instance.hash}")
+        expect(instance.hash == written.hash, "instance", written.hash, f"the given one, {instance.hash}")
     return written
 
 
 def _law(data: Any) -> Law | str:
     if data is None:
         return "generator"
-    _expect(isinstance(data, Mapping) and set(data) == {"name", "rows"}, "law", data, "null, or name and rows")
+    expect(isinstance(data, Mapping) and set(data) == {"name", "rows"}, "law", data, "null, or name and rows")
     name = data["name"]
     ok = isinstance(name, str) and name not in ("", "generator")
-    _expect(ok, "law.name", name, "a name other than generator")
+    expect(ok, "law.name", name, "a name other than generator")
     return Law(name, unpack(data["rows"]))
 
 
 def _plan(data: Data, model: Model) -> NDArray[np.int32]:
     plan = unpack(data["plan"])
-    _expect(plan.dtype.str == "<i4", "dtype of plan", plan.dtype.str, "<i4")
+    expect(plan.dtype.str == "<i4", "dtype of plan", plan.dtype.str, "<i4")
     return check_plan(model, plan)
-
-
-def _expect(ok: bool | np.bool_, field: str, value: object, allowed: object) -> None:
-    if not ok:
-        raise CertificateError(f"{field} = {value!r:.200}; allowed: {allowed}")
-
-
-def _near(field: str, claimed: Any, true: float) -> None:
-    ok = type(claimed) is float and abs(claimed - true) <= _TOLERANCE * (1.0 + abs(true))
-    _expect(ok, field, claimed, f"{true!r} (recomputed)")

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from baselines.certificate import Report
+from baselines.checking import expect, near, numbers
 from baselines.duality import linear_bound
 from baselines.scheduling.affine import affine_program
 from baselines.scheduling.plan import FEASIBLE
 from baselines.scheduling.program import Task
-from baselines.scheduling.verify_linear import expect, near, numbers, read_day, read_protection
+from baselines.scheduling.verify_linear import read_day, read_protection
 from v2g_env.scheduling.instance import Instance
 from v2g_env.scheduling.scenario import gas_scale
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.certificate import CertificateError, Report, unpack
+from baselines.certificate import CertificateError, Report
+from baselines.checking import expect, near, numbers
 from baselines.scheduling.conic import POINT, faults, figures, relative_gap, states
 from baselines.scheduling.conic_bound import lower_bound
 from baselines.scheduling.conic_commitment import FREE
@@ -27,12 +28,6 @@ KINDS = ("feeder dispatch", "feeder commitment")
 _COMMON = {"format", "problem", "kind", "instance_sha256", "instance", "point", "figures", "bound", "gap"}
 _MOST_LEAVES = 20_000
 _BELOW = 1e-5  # how far a value may lie below its bound, for the violations that are allowed
-_FIGURE = 1e-9  # agreement of recomputed figures, relative to 1 + |value|
-
-
-def _expect(ok: bool | np.bool_, field: str, value: object, allowed: object) -> None:
-    if not ok:
-        raise CertificateError(f"{field} = {value!r:.200}; allowed: {allowed}")
 
 
 def verify(certificate: Data, instance: Any = None) -> Report:
@@ -46,29 +41,29 @@ def verify(certificate: Data, instance: Any = None) -> Report:
         CertificateError: with the reason, if anything does not hold.
     """
     kind = certificate["kind"]
-    _expect(kind in KINDS, "kind", kind, ", ".join(KINDS))
+    expect(kind in KINDS, "kind", kind, ", ".join(KINDS))
     fields = _COMMON | ({"dual"} if kind == "feeder dispatch" else {"leaves"})
-    _expect(set(certificate) == fields, "fields", sorted(certificate), ", ".join(sorted(fields)))
+    expect(set(certificate) == fields, "fields", sorted(certificate), ", ".join(sorted(fields)))
     program = build(_day_of(certificate, instance))
     point = _point_of(certificate, program)
     on = program.layout.of(point, "gas_on")
-    _expect(bool(np.isin(on, (0.0, 1.0)).all()), "point.gas_on", on.tolist(), "states 0 and 1")
+    expect(bool(np.isin(on, (0.0, 1.0)).all()), "point.gas_on", on.tolist(), "states 0 and 1")
     fixed = states(program, on, on)
     point = complete(fixed, point)
     numbers = figures(fixed, point)
     claimed = certificate["figures"]
-    _expect(isinstance(claimed, Mapping) and set(claimed) == set(numbers), "figures", claimed, ", ".join(numbers))
+    expect(isinstance(claimed, Mapping) and set(claimed) == set(numbers), "figures", claimed, ", ".join(numbers))
     for name, true in numbers.items():
-        _near(f"figures.{name}", claimed[name], true)
+        near(f"figures.{name}", claimed[name], true)
     for name, value, most in faults(numbers):
-        _expect(False, f"figures.{name}", value, f"at most {most:g}")
+        expect(False, f"figures.{name}", value, f"at most {most:g}")
     bound = _bound(certificate, fixed) if kind == "feeder dispatch" else _tree_bound(certificate, program)
-    _near("bound", certificate["bound"], bound)
+    near("bound", certificate["bound"], bound)
     # never above the recomputed one, but for the rounding between two machines
-    _expect(certificate["bound"] <= bound + 1e-12 * (1.0 + abs(bound)), "bound", certificate["bound"], f"<= {bound!r}")
+    expect(certificate["bound"] <= bound + 1e-12 * (1.0 + abs(bound)), "bound", certificate["bound"], f"<= {bound!r}")
     gap = relative_gap(numbers["value"], bound)
-    _near("gap", certificate["gap"], gap)
-    _expect(gap >= -_BELOW, "gap", gap, f"at least {-_BELOW:g}: the point's violations bring no more")
+    near("gap", certificate["gap"], gap)
+    expect(gap >= -_BELOW, "gap", gap, f"at least {-_BELOW:g}: the point's violations bring no more")
     return _report(kind, program.day, numbers, bound, gap)
 
 
@@ -90,66 +85,52 @@ def _report(kind: str, day: FeederDay, numbers: dict[str, float], bound: float, 
     return Report(kind, tuple(claims), numbers | {"bound": bound, "gap": gap})
 
 
-def _near(field: str, claimed: Any, true: float) -> None:
-    ok = type(claimed) is float and abs(claimed - true) <= _FIGURE * (1.0 + abs(true))
-    _expect(ok, field, claimed, f"{true!r} (recomputed)")
-
-
 def _day_of(certificate: Data, instance: Any) -> FeederDay:
     try:
         day = FeederDay.from_dict(certificate["instance"])
     except InvalidInputError as error:
         raise CertificateError(f"instance = invalid: {error}") from None
-    _expect(day.hash == certificate["instance_sha256"], "instance_sha256", certificate["instance_sha256"], day.hash)
+    expect(day.hash == certificate["instance_sha256"], "instance_sha256", certificate["instance_sha256"], day.hash)
     if instance is not None:
-        _expect(isinstance(instance, FeederDay), "instance", type(instance).__name__, "a FeederDay")
-        _expect(instance.hash == day.hash, "instance_sha256", day.hash, f"{instance.hash} (another instance)")
+        expect(isinstance(instance, FeederDay), "instance", type(instance).__name__, "a FeederDay")
+        expect(instance.hash == day.hash, "instance_sha256", day.hash, f"{instance.hash} (another instance)")
     return day
-
-
-def _numbers(field: str, packed: Any, shape: tuple[int, ...]) -> Floats:
-    values = unpack(packed)
-    _expect(
-        values.shape == shape and values.dtype.str == "<f8", field, (values.shape, values.dtype.str), f"{shape} <f8"
-    )
-    _expect(bool(np.isfinite(values).all()), field, "not finite", "finite numbers")
-    return np.array(values, np.float64)
 
 
 def _point_of(certificate: Data, program: DayProgram) -> Floats:
     stored, layout = certificate["point"], program.layout
-    _expect(isinstance(stored, Mapping) and set(stored) == set(POINT), "point", list(stored), ", ".join(POINT))
+    expect(isinstance(stored, Mapping) and set(stored) == set(POINT), "point", list(stored), ", ".join(POINT))
     point = np.zeros(layout.columns)
     for name in POINT:
-        point[layout.at(name)] = _numbers(f"point.{name}", stored[name], layout.shapes[name]).ravel()
+        point[layout.at(name)] = numbers(f"point.{name}", stored[name], layout.shapes[name]).ravel()
     return point
 
 
 def _bound(certificate: Data, program: DayProgram) -> float:
-    return lower_bound(program.data, _numbers("dual", certificate["dual"], program.data.right.shape))
+    return lower_bound(program.data, numbers("dual", certificate["dual"], program.data.right.shape))
 
 
 def _tree_bound(certificate: Data, program: DayProgram) -> float:
     """Least bound of the leaves, which together must cover every pattern of states exactly once."""
     leaves = certificate["leaves"]
     ok = isinstance(leaves, list) and 0 < len(leaves) <= _MOST_LEAVES
-    _expect(ok, "leaves", type(leaves).__name__, f"a list of 1 to {_MOST_LEAVES} leaves")
+    expect(ok, "leaves", type(leaves).__name__, f"a list of 1 to {_MOST_LEAVES} leaves")
     blocks = program.layout.shapes["gas_on"][0]
     bounds = []
     for index, leaf in enumerate(leaves):
         name = f"leaves[{index}]"
         ok = isinstance(leaf, Mapping) and set(leaf) == {"fixed", "empty", "dual"} and type(leaf["empty"]) is bool
-        _expect(ok, name, leaf, "fixed, empty and dual")
+        expect(ok, name, leaf, "fixed, empty and dual")
         fixed = leaf["fixed"]
         ok = isinstance(fixed, list) and len(fixed) == blocks
         ok = ok and all(type(each) is int and each in (FREE, 0, 1) for each in fixed)
-        _expect(ok, f"{name}.fixed", fixed, f"{blocks} states: 0, 1 or {FREE}")
+        expect(ok, f"{name}.fixed", fixed, f"{blocks} states: 0, 1 or {FREE}")
         low = np.array([max(each, 0) for each in fixed], np.float64)
         high = np.array([each if each != FREE else 1 for each in fixed], np.float64)
         data = states(program, low, high).data
-        dual = _numbers(f"{name}.dual", leaf["dual"], data.right.shape)
+        dual = numbers(f"{name}.dual", leaf["dual"], data.right.shape)
         bound = lower_bound(data, dual, objective=not leaf["empty"])
-        _expect(not leaf["empty"] or bound > 0.0, f"{name}.empty", bound, "a proof that the leaf has no dispatch")
+        expect(not leaf["empty"] or bound > 0.0, f"{name}.empty", bound, "a proof that the leaf has no dispatch")
         bounds.append(np.inf if leaf["empty"] else bound)
     _expect_cover([leaf["fixed"] for leaf in leaves])
     return float(min(bounds))
@@ -162,6 +143,6 @@ def _expect_cover(leaves: list[list[int]]) -> None:
         apart = ((fixed[index] != FREE) & (fixed[index + 1 :] != FREE) & (fixed[index] != fixed[index + 1 :])).any(
             axis=1
         )
-        _expect(bool(apart.all()), f"leaves[{index}].fixed", leaves[index], "a leaf that overlaps no other")
+        expect(bool(apart.all()), f"leaves[{index}].fixed", leaves[index], "a leaf that overlaps no other")
     total = sum(Fraction(1, 2 ** int((each != FREE).sum())) for each in fixed)
-    _expect(total == 1, "share of all patterns in the leaves", float(total), "1")
+    expect(total == 1, "share of all patterns in the leaves", float(total), "1")

@@ -18,11 +18,12 @@ import numpy as np
 
 from baselines import risk
 from baselines.certificate import FORMAT, CertificateError, Report, pack, unpack
+from baselines.checking import expect, near, numbers
 from baselines.duality import linear_bound
 from baselines.scheduling.day import Protection, known_day
 from baselines.scheduling.hindsight import Hindsight
 from baselines.scheduling.program import Task, build
-from baselines.scheduling.verify_linear import check_groups, expect, near, numbers
+from baselines.scheduling.verify_linear import check_groups
 from v2g_env.core.validate import InvalidInputError, number
 from v2g_env.rollout import Episodes, Recorded, rollout
 from v2g_env.scheduling.instance import Instance

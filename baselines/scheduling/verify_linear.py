@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baselines.certificate import CertificateError, Report, unpack
+from baselines.checking import expect, near, numbers
 from baselines.duality import linear_bound
 from baselines.scheduling.day import Day, Protection, check_day
 from baselines.scheduling.plan import FEASIBLE, Plan, measure
@@ -17,16 +18,7 @@ from v2g_env.core.validate import InvalidInputError
 from v2g_env.scheduling.instance import Instance
 from v2g_env.scheduling.scenario import gas_scale
 
-__all__ = [
-    "check_groups",
-    "check_schedule",
-    "expect",
-    "near",
-    "numbers",
-    "read_day",
-    "read_protection",
-    "violation_bound",
-]
+__all__ = ["check_groups", "check_schedule", "read_day", "read_protection", "violation_bound"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -37,27 +29,6 @@ _FIELDS = {
 }
 _MOST_NUMBERS, _MOST_WORK = 5 * 10**5, 10**8  # no forged size makes a check endless
 _UNITS = {"cost": "$", "deviation": "kW", "renewable": "kWh", "peak": "kW"}
-
-
-def expect(ok: bool | np.bool_, field: str, value: object, allowed: object) -> None:
-    """Raise CertificateError unless ``ok``."""
-    if not ok:
-        raise CertificateError(f"{field} = {value!r:.200}; allowed: {allowed}")
-
-
-def near(field: str, claimed: Any, true: float, tolerance: float = 1e-9) -> None:
-    """Raise CertificateError unless a claimed number is the recomputed one."""
-    ok = type(claimed) is float and abs(claimed - true) <= tolerance * (1.0 + abs(true))
-    expect(ok, field, claimed, f"{true!r} (recomputed)")
-
-
-def numbers(field: str, packed: Any, shape: tuple[int, ...], kind: str = "<f8") -> NDArray[Any]:
-    """An array of a certificate with finite entries, of given shape and dtype."""
-    found = unpack(packed)
-    expect(found.shape == shape, f"shape of {field}", found.shape, shape)
-    expect(found.dtype.str == kind, f"dtype of {field}", found.dtype.str, kind)
-    expect(bool(np.isfinite(found).all()), field, "not finite", "finite numbers")
-    return found
 
 
 def check_schedule(data: Mapping[str, Any], instance: Instance) -> Report:

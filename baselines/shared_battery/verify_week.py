@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from baselines import risk
 from baselines.certificate import FORMAT, CertificateError, Report, pack, unpack
+from baselines.checking import expect, near
 from baselines.shared_battery.hindsight import Hindsight, hindsight
 from baselines.shared_battery.laws import law_data, law_from
 from v2g_env.core.validate import InvalidInputError, number
@@ -164,16 +165,16 @@ def check_hindsight(data: Data, instance: Instance | None = None) -> Report:
     grid, claimed = data["grid"], data["mean_bound_usd"]
     n = data["sample"]["n_samples"]
     if model.partial:
-        _expect(grid is None, "grid", grid, "null: requests may be granted in part")
+        expect(grid is None, "grid", grid, "null: requests may be granted in part")
     else:
-        _expect(type(grid) is int and grid >= 1, "grid", grid, "a whole number, at least 1")
-        _expect(n * model.steps * grid <= _MOST_WORK, "grid", grid, f"visits x units at most {_MOST_WORK:g}")
+        expect(type(grid) is int and grid >= 1, "grid", grid, "a whole number, at least 1")
+        expect(n * model.steps * grid <= _MOST_WORK, "grid", grid, f"visits x units at most {_MOST_WORK:g}")
     try:
         mean = float(hindsight(model, _weeks(data, model), grid or 1).bound_usd.mean())
     except InvalidInputError as error:
         raise CertificateError(str(error)) from None
-    _near("mean_bound_usd", claimed, mean, _MONEY)
-    _expect(claimed >= mean * (1.0 - 1e-12), "mean_bound_usd", claimed, f"at least {mean!r}")
+    near("mean_bound_usd", claimed, mean, _MONEY)
+    expect(claimed >= mean * (1.0 - 1e-12), "mean_bound_usd", claimed, f"at least {mean!r}")
     name = f"V2G/SharedBatteryAllocation{'Partial' if model.partial else ''}-v0"
     claim = f"no policy of {name} earns more than {mean:.4f} $ a week on average over these {n} weeks"
     return Report(HINDSIGHT_KIND, (claim,), {"mean_bound_usd": mean})
@@ -183,30 +184,30 @@ def check_policy(data: Data, instance: Instance | None = None) -> Report:
     """Check one certificate of kind "week policy"; arguments and errors as in ``check_hindsight``."""
     model = _model(data, instance, POLICY_KIND)
     claim, name, digest = data["risk"], data["policy"], data["policy_sha256"]
-    _expect(isinstance(name, str) and name != "", "policy", name, "the policy's name")
-    _expect(digest is None or isinstance(digest, str), "policy_sha256", digest, "a hash or null")
+    expect(isinstance(name, str) and name != "", "policy", name, "the policy's name")
+    expect(digest is None or isinstance(digest, str), "policy_sha256", digest, "a hash or null")
     fields = {"beta", *Unserved._fields}
     ok = isinstance(claim, Mapping) and set(claim) == fields
-    _expect(ok, "risk", claim, f"exactly {', '.join(sorted(fields))}")
-    _expect(type(claim["beta"]) is float, "risk.beta", claim["beta"], "a number below 1")
+    expect(ok, "risk", claim, f"exactly {', '.join(sorted(fields))}")
+    expect(type(claim["beta"]) is float, "risk.beta", claim["beta"], "a number below 1")
     actions = unpack(data["actions"])
     n = data["sample"]["n_samples"]
     shape, kind = ((n, model.steps, 1), "<f4") if model.partial else ((n, model.steps), "<i4")
-    _expect(actions.shape == shape, "shape of actions", actions.shape, str(shape))
-    _expect(actions.dtype.str == kind, "dtype of actions", actions.dtype.str, kind)
+    expect(actions.shape == shape, "shape of actions", actions.shape, str(shape))
+    expect(actions.dtype.str == kind, "dtype of actions", actions.dtype.str, kind)
     try:
         episodes = rollout(model, _weeks(data, model), Recorded(actions))
         found = count_unserved(model, episodes, claim["beta"])
     except InvalidInputError as error:
         raise CertificateError(str(error)) from None
     mean = float(episodes.returns.mean())
-    _near("mean_return_usd", data["mean_return_usd"], mean, _MONEY)
+    near("mean_return_usd", data["mean_return_usd"], mean, _MONEY)
     for field, value in found._asdict().items():
         if isinstance(value, int):
             ok = type(claim[field]) is int and claim[field] == value
-            _expect(ok, f"risk.{field}", claim[field], str(value))
+            expect(ok, f"risk.{field}", claim[field], str(value))
         else:
-            _near(f"risk.{field}", claim[field], value, 1e-9)
+            near(f"risk.{field}", claim[field], value, 1e-9)
     claims = (
         f"{name} earns {mean:.4f} $ a week on average over {n} weeks of {data['sample']['law']}",
         f"{found.unserved} of {found.requests} requests are not served in full",
@@ -234,34 +235,34 @@ def _head(model: WeekModel, kind: str, seed: int, weeks: int) -> dict[str, Any]:
 
 def _model(data: Data, instance: Instance | None, kind: str) -> WeekModel:
     """The model that a certificate speaks of, after all its words about it have been compared."""
-    _expect(isinstance(data, Mapping), "certificate", type(data).__name__, "a JSON object")
-    _expect(data.get("kind") == kind, "kind", data.get("kind"), kind)
+    expect(isinstance(data, Mapping), "certificate", type(data).__name__, "a JSON object")
+    expect(data.get("kind") == kind, "kind", data.get("kind"), kind)
     fields = _FIELDS[kind]
     for key in data:
-        _expect(key in fields, "field", key, ", ".join(sorted(fields)))
+        expect(key in fields, "field", key, ", ".join(sorted(fields)))
     for key in sorted(fields):
-        _expect(key in data, "field", f"{key} missing", ", ".join(sorted(fields)))
-    _expect(data["format"] == FORMAT, "format", data["format"], FORMAT)
-    _expect(data["problem"] == "shared_battery", "problem", data["problem"], "shared_battery")
-    _expect(isinstance(data["instance"], Mapping), "instance", data["instance"], "a JSON object")
+        expect(key in data, "field", f"{key} missing", ", ".join(sorted(fields)))
+    expect(data["format"] == FORMAT, "format", data["format"], FORMAT)
+    expect(data["problem"] == "shared_battery", "problem", data["problem"], "shared_battery")
+    expect(isinstance(data["instance"], Mapping), "instance", data["instance"], "a JSON object")
     try:
         written = Instance.from_dict(data["instance"])
     except (AttributeError, TypeError, ValueError, OverflowError) as error:
         raise CertificateError(f"instance = invalid: {error}") from None
-    _expect(written.hash == data["instance_sha256"], "instance_sha256", data["instance_sha256"], written.hash)
+    expect(written.hash == data["instance_sha256"], "instance_sha256", data["instance_sha256"], written.hash)
     if instance is not None:
         found = getattr(instance, "hash", None)
-        _expect(found == written.hash, "instance", written.hash, f"the given one, {found}")
+        expect(found == written.hash, "instance", written.hash, f"the given one, {found}")
     origin, partial = data["sample"], data["requests_in_part"]
     ok = isinstance(origin, Mapping) and set(origin) == _SAMPLE
-    _expect(ok, "sample", origin, f"exactly {', '.join(sorted(_SAMPLE))}")
+    expect(ok, "sample", origin, f"exactly {', '.join(sorted(_SAMPLE))}")
     visits = written.week_days * written.drivers
     for field, most in (("n_samples", _MOST_VISITS // visits), ("seed", 2**63)):
         value = origin[field]
-        _expect(type(value) is int and 0 <= value <= most, f"sample.{field}", value, f"a whole number up to {most}")
-    _expect(isinstance(partial, bool), "requests_in_part", partial, "true or false")
+        expect(type(value) is int and 0 <= value <= most, f"sample.{field}", value, f"a whole number up to {most}")
+    expect(isinstance(partial, bool), "requests_in_part", partial, "true or false")
     source = law_from(data["needs"], written)
-    _expect(source.name == origin["law"], "sample.law", origin["law"], source.name)
+    expect(source.name == origin["law"], "sample.law", origin["law"], source.name)
     try:
         return WeekModel(written, source, partial)
     except InvalidInputError as error:
@@ -271,13 +272,3 @@ def _model(data: Data, instance: Instance | None, kind: str) -> WeekModel:
 def _weeks(data: Data, model: WeekModel) -> Week:
     origin = data["sample"]
     return sample_weeks(model.instance, model.law, origin["n_samples"], origin["seed"])
-
-
-def _expect(ok: bool | np.bool_, field: str, value: object, allowed: object) -> None:
-    if not ok:
-        raise CertificateError(f"{field} = {value!r:.200}; allowed: {allowed}")
-
-
-def _near(field: str, claimed: Any, true: float, tolerance: float) -> None:
-    ok = type(claimed) is float and abs(claimed - true) <= tolerance * (1.0 + abs(true))
-    _expect(ok, field, claimed, f"{true!r} (recomputed)")

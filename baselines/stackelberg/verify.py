@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baselines.certificate import CertificateError, Report, unpack
+from baselines.checking import expect
 from baselines.stackelberg.certify import digest
 from baselines.stackelberg.enclosure import worth
 from baselines.stackelberg.program import gap_scale, program_of
@@ -32,18 +33,18 @@ def verify(certificate: Data, instance: Game | Instance | None = None) -> Report
     kind = certificate["kind"]
     if kind == "policy":
         return importlib.import_module("baselines.stackelberg.verify_policy").verify_policy(certificate, instance)  # type: ignore[no-any-return]
-    _expect(kind == "optimal rebates", "kind", kind, "optimal rebates, policy")
-    _expect(set(certificate) == _KEYS | _OPTIMUM, "fields", sorted(map(str, certificate)), sorted(_KEYS | _OPTIMUM))
-    _expect(certificate["digest"] == digest(certificate), "digest", certificate["digest"], "that of the content")
+    expect(kind == "optimal rebates", "kind", kind, "optimal rebates, policy")
+    expect(set(certificate) == _KEYS | _OPTIMUM, "fields", sorted(map(str, certificate)), sorted(_KEYS | _OPTIMUM))
+    expect(certificate["digest"] == digest(certificate), "digest", certificate["digest"], "that of the content")
     try:
         game = Game.from_dict(certificate["instance"])
     except InvalidInputError as error:
         raise CertificateError(f"instance: {error}") from None
-    _expect(certificate["instance_sha256"] == game.hash, "instance_sha256", certificate["instance_sha256"], game.hash)
+    expect(certificate["instance_sha256"] == game.hash, "instance_sha256", certificate["instance_sha256"], game.hash)
     if instance is not None:
         wanted = instance.game() if isinstance(instance, Instance) else instance
-        _expect(isinstance(wanted, Game), "instance", type(instance).__name__, "a Game or an Instance")
-        _expect(game.hash == wanted.hash, "instance_sha256", game.hash, f"{wanted.hash} (the given instance)")
+        expect(isinstance(wanted, Game), "instance", type(instance).__name__, "a Game or an Instance")
+        expect(game.hash == wanted.hash, "instance_sha256", game.hash, f"{wanted.hash} (the given instance)")
     try:
         return _optimum(certificate, game)
     except ArithmeticError as error:
@@ -53,28 +54,28 @@ def verify(certificate: Data, instance: Game | Instance | None = None) -> Report
 def _optimum(data: Data, game: Game) -> Report:
     levels = data["levels"]
     ok = isinstance(levels, list) and len(levels) == game.periods and all(type(k) is int for k in levels)
-    _expect(ok and all(0 <= k < n for k, n in zip(levels, game.choices, strict=True)), "levels", levels, "allowed ones")
+    expect(ok and all(0 <= k < n for k, n in zip(levels, game.choices, strict=True)), "levels", levels, "allowed ones")
     multiplier = _number("multiplier", data["multiplier"])
     community = game.owner == "drivers"
-    _expect(multiplier >= 0.0 and (community or multiplier == 0.0), "multiplier", multiplier, "0, or more for drivers")
+    expect(multiplier >= 0.0 and (community or multiplier == 0.0), "multiplier", multiplier, "0, or more for drivers")
     program = program_of(game, multiplier)
-    _expect(program.net > 0.0, "multiplier", multiplier, "large enough that rebates cost the owner something")
+    expect(program.net > 0.0, "multiplier", multiplier, "large enough that rebates cost the owner something")
     found = worth(game, program, game.levels[np.array(levels)] * game.step_h)
     if community:
-        _expect(found.profit[0] >= -_CLOSE * program.drivers, "profit of the platform", found.profit[0], "at least 0")
+        expect(found.profit[0] >= -_CLOSE * program.drivers, "profit of the platform", found.profit[0], "at least 0")
     low, high = found.objective
     value = _number("value_usd", data["value_usd"])
     size = 1.0 + abs(value)
-    _expect(low - _CLOSE * size <= value <= high + _CLOSE * size, "value_usd", value, f"{low!r} to {high!r}")
+    expect(low - _CLOSE * size <= value <= high + _CLOSE * size, "value_usd", value, f"{low!r} to {high!r}")
     claimed = _number("bound_usd", data["bound_usd"])
     tree = _tree(data["tree"], len(np.flatnonzero(program.period >= 0)))
     proven = tree_bound(game, multiplier, low, tree, claimed + _CLOSE * size)
     close = abs(proven - claimed) <= _CLOSE * size
-    _expect(close, "bound_usd", claimed, f"{proven!r} (what the tree proves)")
+    expect(close, "bound_usd", claimed, f"{proven!r} (what the tree proves)")
     scale = gap_scale(game, value, found.income[0])
     gap = _number("gap", data["gap"])
     true = max(claimed - value, 0.0) / scale
-    _expect(abs(gap - true) <= 1e-9 * (1.0 + true), "gap", gap, f"{true!r}")
+    expect(abs(gap - true) <= 1e-9 * (1.0 + true), "gap", gap, f"{true!r}")
     unit = "$ for the platform" if not community else "$ per driver"
     leaves = int((tree.period < 0).sum())
     claims = (
@@ -92,32 +93,27 @@ def _optimum(data: Data, game: Game) -> Report:
 
 
 def _tree(data: Data, charged: int) -> Tree:
-    _expect(isinstance(data, Mapping) and set(data) == set(_COLUMNS), "tree", type(data).__name__, sorted(_COLUMNS))
+    expect(isinstance(data, Mapping) and set(data) == set(_COLUMNS), "tree", type(data).__name__, sorted(_COLUMNS))
     columns: dict[str, NDArray[Any]] = {}
     for name, dtype in _COLUMNS.items():
         columns[name] = unpack(data[name])
-        _expect(columns[name].dtype.str == dtype, f"dtype of tree.{name}", columns[name].dtype.str, dtype)
+        expect(columns[name].dtype.str == dtype, f"dtype of tree.{name}", columns[name].dtype.str, dtype)
     count = len(columns["parent"])
-    _expect(count > 0, "nodes of the tree", count, "at least the root")
+    expect(count > 0, "nodes of the tree", count, "at least the root")
     for name, column in columns.items():
         shape = (count, charged) if name == "rebates" else (count,)
-        _expect(column.shape == shape, f"shape of tree.{name}", column.shape, str(shape))
-    _expect(
+        expect(column.shape == shape, f"shape of tree.{name}", column.shape, str(shape))
+    expect(
         bool((columns["kappa"] >= 0.0).all() and np.isfinite(columns["kappa"]).all()), "tree.kappa", "?", "0 or more"
     )
-    _expect(bool(np.isfinite(columns["rebates"]).all()), "tree.rebates", "not finite", "finite numbers")
+    expect(bool(np.isfinite(columns["rebates"]).all()), "tree.rebates", "not finite", "finite numbers")
     leaf = columns["period"] < 0
     clean = bool((columns["period"][leaf] == -1).all() and (columns["level"][leaf] == -1).all())
-    _expect(clean, "period and level of a leaf", "?", "-1")
+    expect(clean, "period and level of a leaf", "?", "-1")
     return Tree(**columns)
 
 
 def _number(name: str, value: Any) -> float:
     ok = isinstance(value, (int, float)) and not isinstance(value, bool) and np.isfinite(value)
-    _expect(ok, name, value, "a finite number")
+    expect(ok, name, value, "a finite number")
     return float(value)
-
-
-def _expect(ok: bool | np.bool_, field: str, value: object, allowed: object) -> None:
-    if not ok:
-        raise CertificateError(f"{field} = {value!r:.200}; allowed: {allowed}")

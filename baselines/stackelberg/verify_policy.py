@@ -19,6 +19,7 @@ import numpy as np
 
 from baselines import risk
 from baselines.certificate import FORMAT, CertificateError, Report, pack, unpack
+from baselines.checking import expect, near
 from v2g_env.core.validate import InvalidInputError
 from v2g_env.rollout import Episodes, Recorded, rollout
 from v2g_env.stackelberg.instance import Instance
@@ -114,15 +115,15 @@ def verify_policy(certificate: Data, instance: Instance | None = None) -> Report
     given = _instance(certificate, instance)
     origin, claim = certificate["sample"], certificate["risk"]
     name, digest = certificate["policy"], certificate["policy_sha256"]
-    _expect(isinstance(name, str) and name != "", "policy", name, "the policy's name")
-    _expect(digest is None or isinstance(digest, str), "policy_sha256", digest, "a hash or null")
+    expect(isinstance(name, str) and name != "", "policy", name, "the policy's name")
+    expect(digest is None or isinstance(digest, str), "policy_sha256", digest, "a hash or null")
     n, seed, beta = origin["n_samples"], origin["seed"], claim["beta"]
     for field, value in (("n_samples", n), ("seed", seed)):
-        _expect(type(value) is int, f"sample.{field}", value, "a whole number")
+        expect(type(value) is int, f"sample.{field}", value, "a whole number")
     actions = unpack(certificate["actions"])
     shape = (n, given.days, given.periods + 1)  # before months are drawn: no forged number makes this slow
-    _expect(actions.shape == shape, "shape of actions", actions.shape, str(shape))
-    _expect(actions.dtype == np.float32, "dtype of actions", str(actions.dtype), "float32")
+    expect(actions.shape == shape, "shape of actions", actions.shape, str(shape))
+    expect(actions.dtype == np.float32, "dtype of actions", str(actions.dtype), "float32")
     try:
         model = Model(given, law(origin["law"]))
         episodes = rollout(model, sample(given, n, seed), Recorded(actions))
@@ -130,12 +131,12 @@ def verify_policy(certificate: Data, instance: Instance | None = None) -> Report
     except InvalidInputError as error:
         raise CertificateError(str(error)) from None
     mean = float(episodes.returns.mean() / given.days)
-    _near("mean_reward_usd", certificate["mean_reward_usd"], mean, _MONEY)
-    _expect(claim["trial"] == kept.trial, "risk.trial", claim["trial"], kept.trial)
+    near("mean_reward_usd", certificate["mean_reward_usd"], mean, _MONEY)
+    expect(claim["trial"] == kept.trial, "risk.trial", claim["trial"], kept.trial)
     ok = type(claim["trials"]) is int and claim["trials"] == kept.trials
-    _expect(ok, "risk.trials", claim["trials"], kept.trials)
-    _near("risk.violated", claim["violated"], kept.violated, 1e-9)
-    _near("risk.eps", claim["eps"], kept.eps, 1e-9)
+    expect(ok, "risk.trials", claim["trials"], kept.trials)
+    near("risk.violated", claim["violated"], kept.violated, 1e-9)
+    near("risk.eps", claim["eps"], kept.eps, 1e-9)
     claims = (
         f"{name} earns {mean:.4f} $ a day on average over {n} months of {given.days} days of {origin['law']}",
         f"{kept.violated:g} of {kept.trials} {kept.trial} are violated; with confidence 1 - {beta:g} their mean "
@@ -145,31 +146,21 @@ def verify_policy(certificate: Data, instance: Instance | None = None) -> Report
 
 
 def _instance(certificate: Data, instance: Instance | None) -> Instance:
-    _expect(certificate.get("kind") == _KIND, "kind", certificate.get("kind"), _KIND)
+    expect(certificate.get("kind") == _KIND, "kind", certificate.get("kind"), _KIND)
     for key in certificate:
-        _expect(key in _FIELDS, "field", key, ", ".join(sorted(_FIELDS)))
+        expect(key in _FIELDS, "field", key, ", ".join(sorted(_FIELDS)))
     for key in sorted(_FIELDS):
-        _expect(key in certificate, "field", f"{key} missing", ", ".join(sorted(_FIELDS)))
+        expect(key in certificate, "field", f"{key} missing", ", ".join(sorted(_FIELDS)))
     for name, keys in _PARTS.items():
         part = certificate[name]
-        _expect(isinstance(part, Mapping) and set(part) == keys, name, part, f"exactly {', '.join(sorted(keys))}")
+        expect(isinstance(part, Mapping) and set(part) == keys, name, part, f"exactly {', '.join(sorted(keys))}")
     try:
         written = Instance.from_dict(certificate["instance"])
     except InvalidInputError as error:
         raise CertificateError(f"instance = invalid: {error}") from None
     said = certificate["instance_sha256"]
-    _expect(written.hash == said, "instance_sha256", said, written.hash)
+    expect(written.hash == said, "instance_sha256", said, written.hash)
     if instance is not None:
         found = getattr(instance, "hash", None)
-        _expect(found == written.hash, "instance", written.hash, f"the given one, {found}")
+        expect(found == written.hash, "instance", written.hash, f"the given one, {found}")
     return written
-
-
-def _expect(ok: bool | np.bool_, field: str, value: object, allowed: object) -> None:
-    if not ok:
-        raise CertificateError(f"{field} = {value!r:.200}; allowed: {allowed}")
-
-
-def _near(field: str, claimed: Any, true: float, tolerance: float) -> None:
-    ok = type(claimed) in (int, float) and abs(claimed - true) <= tolerance * (1.0 + abs(true))
-    _expect(ok, field, claimed, f"{true!r} (recomputed)")

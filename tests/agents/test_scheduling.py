@@ -125,3 +125,23 @@ def test_margins_are_tuned_on_the_given_days():
     best = scheduling.tuned(model, tuning, lambda sd: Uncontrolled(model, sd))
     found = {sd: rollout(model, tuning, Uncontrolled(model, sd)).returns.mean() for sd in (0.5, 1.0, 1.5)}
     assert found[best] == np.max(list(found.values()))
+
+
+@pytest.mark.parametrize("words", [["feeder"], ["price-chain", "--set", "interval"], ["scheduling", "--agree"]])
+def test_other_answers_are_solved_written_and_checked(tmp_path, capsys, words):
+    path, network = tmp_path / "answer.json", tmp_path / "network.json"
+    network.write_text(json.dumps(SMALL))
+    instance = ["--instance", str(network)] if words[0] == "scheduling" else []
+    main(["solve", *words, *instance, "--out", str(path)])
+    assert capsys.readouterr().out.count("certified: ") >= 2
+    main(["check", str(path), *instance])
+    assert capsys.readouterr().out.startswith("holds")
+
+
+def test_a_feeders_certificate_is_checked_against_a_feeders_day(tmp_path, capsys):
+    path, other = tmp_path / "answer.json", tmp_path / "other.toml"
+    main(["solve", "feeder", "--out", str(path)])
+    other.write_text("v_min_pu = 0.9\n")
+    with pytest.raises(SystemExit):
+        main(["check", str(path), "--instance", str(other)])
+    assert "REFUSED" in capsys.readouterr().out
