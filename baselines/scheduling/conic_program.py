@@ -37,6 +37,7 @@ from scipy.sparse import csr_matrix, diags, eye
 
 from baselines.scheduling.conic_bound import ConicData
 from baselines.scheduling.conic_layout import Layout, Rows
+from baselines.scheduling.conic_vehicles import vehicle_rows
 from baselines.scheduling.feeder_day import FeederDay
 
 __all__ = ["DayProgram", "Grid", "blocks_of", "build", "grid_of", "spread_of_flow", "spread_of_voltage"]
@@ -127,6 +128,12 @@ def _devices(day: FeederDay, grid: Grid, layout: Layout) -> None:
     layout.add("energy", vehicles, low, high, given=True)
     layout.add("ev_q", vehicles, -q_ev, q_ev, given=False)
     layout.add("ev_reserve", vehicles, 0.0, 2.0 * power, given=True)
+    car, step = day.visits.T
+    low, high = (limit[car, step + 1] / base for limit in day.car_corridor_kwh)
+    for name in ("car_charge", "car_discharge"):
+        layout.add(name, car.shape, 0.0, day.ev_power_kw / base, given=True)
+    layout.add("car_energy", car.shape, low, high, given=True)
+    layout.add("car_reserve", car.shape, 0.0, 2.0 * day.ev_power_kw / base, given=True)
 
 
 def _most_current(day: FeederDay, grid: Grid) -> Floats:
@@ -251,23 +258,9 @@ def _device_rows(day: FeederDay, grid: Grid, rows: Rows) -> None:
     turbines = steps * len(day.wind_buses)
     every = eye(turbines, format="csr")
     _power_cone(rows, {"wind_p": every}, {"wind_q": every}, np.full(turbines, day.wind_kva / base))
-    _vehicle_rows(day, grid, rows)
-
-
-def _vehicle_rows(day: FeederDay, grid: Grid, rows: Rows) -> None:
-    base, count = grid.base_kva, len(day.ev_buses)
-    size = day.steps * count
-    every, gain = eye(size, format="csr"), day.ev_efficiency * day.step_h
-    cost = day.step_h / day.ev_efficiency
-    past = every - eye(size, k=-count, format="csr")
-    rows.equal({"energy": past, "charge": -gain * every, "discharge": cost * every}, np.zeros(size))
-    _power_cone(rows, {"charge": every, "discharge": -every}, {"ev_q": every}, np.full(size, day.ev_kva / base))
-    # reserve of the vehicles: what they could deliver more, and keep up for one step
-    power = day.ev_power_limit_kw.T / base
-    rows.at_most({"ev_reserve": every, "discharge": every, "charge": -every}, power)
-    rows.at_most({"ev_reserve": cost * every, "energy": -every}, -day.ev_corridor_kwh[0].T[1:] / base)
-    kept = {"gas_p": eye(day.steps, format="csr"), "ev_reserve": -rows.each(np.ones((1, count)))}
-    rows.at_most(kept | {"gas_on": -day.gas_max_kw / base * blocks_of(day)}, -day.reserve_kw / base)
+    vehicle_rows(day, base, rows)
+    kept = {"gas_p": unit, "ev_reserve": -rows.each(np.ones((1, len(day.ev_buses))))}
+    rows.at_most(kept | {"gas_on": -day.gas_max_kw / base * on}, -day.reserve_kw / base)
 
 
 def _flow_limits(day: FeederDay, grid: Grid, rows: Rows, p: str, q: str) -> None:

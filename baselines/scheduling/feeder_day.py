@@ -55,6 +55,8 @@ class FeederDay(Record):
         ev_buses, ev_kva: buses of the aggregators of vehicles and inverter of each [kVA].
         ev_power_kw, ev_efficiency: of a vehicle's charger, in both directions; efficiency of each direction [kW].
         ev_least_kwh, ev_most_kwh: window of a vehicle's stored energy [kWh].
+        single_cars: whether every car has variables of its own. Otherwise an aggregator is the sum of its cars' limits:
+            far quicker, exact for cars alike, optimistic where one car is full while another is not.
         car_aggregator: index of every car's aggregator.
         car_arrives, car_leaves: plugged in from the first step named to before the second.
         car_start_kwh, car_wanted_kwh: stored energy at arrival, least at departure [kWh].
@@ -104,6 +106,7 @@ class FeederDay(Record):
     ev_efficiency: float = 0.95
     ev_least_kwh: float = 4.8
     ev_most_kwh: float = 22.8
+    single_cars: bool = False
     car_aggregator: tuple[int, ...] = field(default_factory=defaults.car_aggregator)
     car_arrives: tuple[int, ...] = field(default_factory=defaults.car_arrives)
     car_leaves: tuple[int, ...] = field(default_factory=defaults.car_leaves)
@@ -116,7 +119,7 @@ class FeederDay(Record):
         number("step_h", self.step_h, 0, 24, open_low=True)
         for name, allowed in (("robust", ROBUST_SETS), ("objective", OBJECTIVES), ("feeder", (*FEEDERS, "own"))):
             require(getattr(self, name) in allowed, name, getattr(self, name), f"one of {', '.join(allowed)}")
-        for name in ("reactive", "gas_on_before"):
+        for name in ("reactive", "gas_on_before", "single_cars"):
             require(isinstance(getattr(self, name), bool), name, getattr(self, name), "true or false")
         self._check_network()
         self._check_supply()
@@ -262,11 +265,22 @@ class FeederDay(Record):
 
     @cached_property
     def ev_corridor_kwh(self) -> tuple[Floats, Floats]:
-        """Limits on the energy that every aggregator has stored since the day began, (aggregators, steps + 1) each.
+        """Limits on the energy that every aggregator has stored since the day began, (aggregators, steps + 1) each."""
+        low, high = self.car_corridor_kwh
+        return self._per_aggregator(low), self._per_aggregator(high)
 
-        Sum over the cars of what each may have gained at a time, so that it keeps within its window and reaches its
-        target; a car that has left keeps what it had. The sum is what all cars together can at most follow: it is
-        exact for cars alike, and optimistic where one car is full while another is not.
+    @cached_property
+    def visits(self) -> NDArray[np.int64]:
+        """(visits, 2) car and step of every step that a car is plugged in, car by car; none without ``single_cars``."""
+        spans = zip(self.car_arrives, self.car_leaves, strict=True) if self.single_cars else ()
+        pairs = [(car, step) for car, (first, last) in enumerate(spans) for step in range(first, last)]
+        return np.array(pairs, np.int64).reshape(-1, 2)
+
+    @cached_property
+    def car_corridor_kwh(self) -> tuple[Floats, Floats]:
+        """Limits on what every car has gained since it came, (cars, steps + 1) each.
+
+        Within them it keeps to its window and reaches its target; a car that has left keeps what it had.
         """
         first, last = np.array(self.car_arrives)[:, None], np.array(self.car_leaves)[:, None]
         start = np.array(self.car_start_kwh, np.float64)[:, None]
@@ -277,7 +291,7 @@ class FeederDay(Record):
         high = np.minimum(self.ev_most_kwh - start, self.ev_efficiency * past)
         low = np.maximum(self.ev_least_kwh - start, -past / self.ev_efficiency)
         low = np.maximum(low, wanted - start - self.ev_efficiency * left)
-        return self._per_aggregator(np.minimum(low, high)), self._per_aggregator(high)
+        return np.minimum(low, high), np.asarray(high)
 
     def _per_aggregator(self, values: Floats) -> Floats:
         """Sum over the cars of every aggregator: (cars, n) to (aggregators, n)."""

@@ -1,10 +1,14 @@
 """Days on a feeder: the default one, corridors of cars, and one clear error for everything out of range."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from baselines.certificate import check, unpack
+from baselines.scheduling.conic import solve
 from baselines.scheduling.feeder_day import FeederDay
 from v2g_env.core.feeder import power_flow
 from v2g_env.core.validate import InvalidInputError
@@ -174,3 +178,61 @@ def test_bad_cars_are_named(change, text):
     FeederDay(**fleet)
     with pytest.raises(InvalidInputError, match=text):
         FeederDay(**(fleet | change))
+
+
+def unlike_cars(**changes):
+    """One aggregator with a full car and an empty one, and a price that asks for energy now."""
+    return FeederDay(
+        feeder="own",
+        line_from=(0, 1),
+        line_to=(1, 2),
+        r_ohm=(0.1, 0.1),
+        x_ohm=(0.1, 0.1),
+        bus_p_kw=(0.0, 50.0, 50.0),
+        bus_q_kvar=(0.0, 10.0, 10.0),
+        steps=2,
+        step_h=1.0,
+        load_shape=(1.0, 1.0),
+        price_usd_per_kwh=(0.05, 1.0),
+        gas_bus=1,
+        gas_min_kw=0.0,
+        gas_max_kw=200.0,
+        gas_usd_per_kwh=0.5,
+        reserve=0.0,
+        wind_buses=(),
+        wind_kw=(0.0, 0.0),
+        ev_buses=(2,),
+        car_aggregator=(0, 0),
+        car_arrives=(0, 0),
+        car_leaves=(2, 2),
+        car_start_kwh=(22.8, 4.8),
+        car_wanted_kwh=(4.8, 4.8),
+        **changes,
+    )
+
+
+def test_single_cars_keep_their_own_windows_where_their_sum_would_not_tell():
+    together, single = solve(unlike_cars()), solve(unlike_cars(single_cars=True))
+    # together there is enough for two chargers at the dear step; by itself the empty car has to be charged before
+    assert together.plan.charge_kw[0, 0] < 1e-3
+    assert single.plan.charge_kw[0, 0] > 5.0
+    assert single.value > together.value + 1e-3
+    day = unlike_cars(single_cars=True)
+    assert check(json.loads(json.dumps(single.certificate)), day).values["gap"] < 1e-5
+    base = float(np.hypot(day.network.p_kw, day.network.q_kvar).sum())
+    stored = single.certificate["point"]
+    charge, discharge = (base * unpack(stored[f"car_{name}"]).reshape(2, 2) for name in ("charge", "discharge"))
+    gained = np.cumsum(day.ev_efficiency * charge - discharge / day.ev_efficiency, axis=1)  # steps of an hour
+    energy = np.array(day.car_start_kwh)[:, None] + gained
+    assert (energy >= day.ev_least_kwh - 1e-4).all()
+    assert (energy <= day.ev_most_kwh + 1e-4).all()
+    np.testing.assert_allclose(charge.sum(axis=0), single.plan.charge_kw[:, 0], atol=1e-4)
+    np.testing.assert_allclose(discharge.sum(axis=0), single.plan.discharge_kw[:, 0], atol=1e-4)
+
+
+def test_cars_that_are_alike_may_be_taken_together():
+    alike = {"car_start_kwh": (10.0, 10.0)}
+    fields = unlike_cars().to_dict() | alike
+    together = solve(FeederDay.from_dict(fields))
+    single = solve(FeederDay.from_dict(fields | {"single_cars": True}))
+    assert abs(single.value - together.value) <= 1e-6 * single.value
