@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from agents.report import Section
 from agents.scheduling_answers import PUBLISHED, SOURCE, World
 from agents.scheduling_figures import draw_powers
-from agents.scheduling_study_figures import draw_alpha, draw_profiles
+from agents.scheduling_study_figures import draw_alpha
 from baselines.scheduling.affine import Solution as Adjusted
 from baselines.scheduling.affine import solve as adjust
 from baselines.scheduling.day import Protection, typical_cars
@@ -19,7 +19,7 @@ from baselines.scheduling.policies import few_kinds
 from v2g_env.core.uncertainty import Budget, budget_bound
 from v2g_env.scheduling.scenario import DEVIATIONS
 
-__all__ = ["BOUNDED", "adjustable", "alpha_table", "objectives", "profiles", "sets", "supply"]
+__all__ = ["BOUNDED", "adjustable", "alpha_table", "objectives", "sets", "supply"]
 
 Floats = NDArray[np.float64]
 
@@ -229,31 +229,6 @@ def sets(world: World) -> Section:
         "deviations; then the simulated share for three such laws."
     )
     return Section("Uncertainty sets", text, rows)
-
-
-def profiles(world: World) -> Section:
-    """What the cars do at different protection levels."""
-    rows: list[dict[str, Any]] = []
-    curves: dict[str, Floats] = {}
-    for alpha in world.config.profile_alphas:
-        cars = world.plan(0, alpha).plan.car_kw
-        total = cars.sum(axis=1)
-        curves[f"alpha {alpha:g}"] = total
-        hours = world.instance.step_h
-        rows.append(
-            {
-                "alpha": alpha,
-                "charged [kWh]": f"{np.maximum(cars, 0.0).sum() * hours:.1f}",
-                "discharged [kWh]": f"{np.maximum(-cars, 0.0).sum() * hours:.1f}",
-                "most given at once [kW]": f"{max(-total.min(), 0.0):.1f}",
-                "most taken at once [kW]": f"{total.max():.1f}",
-            }
-        )
-    text = (
-        "Power of all cars together on day 0, charging positive. The article reads its figure 5 so: with more "
-        "protection cars charge more and discharge more carefully."
-    )
-    return Section("Charging profiles", text, rows, draw_profiles(world.instance, curves), (8.6, 3.4))
 
 
 def adjustable(world: World) -> Section:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from agents import scheduling_car_sections as cars
 from agents import scheduling_chain_sections as chain
 from agents import scheduling_feeder_sections as feeder
 from agents import scheduling_sections as linear
@@ -53,7 +54,8 @@ def run_study(
         ("objectives", lambda: linear.objectives(world)),
         ("alpha", lambda: linear.alpha_table(world)),
         ("sets", lambda: linear.sets(world)),
-        ("profiles", lambda: linear.profiles(world)),
+        ("profiles", lambda: cars.profiles(world)),
+        ("cars", lambda: cars.cautious(world)),
         ("adjustable", lambda: linear.adjustable(world)),
         ("agreement", lambda: agreement(world)),
         ("voltages", lambda: feeder.voltages(world)),

@@ -15,7 +15,17 @@ from v2g_env.scheduling.model import Model
 from v2g_env.scheduling.scenario import Law, Scenario, law
 from v2g_env.scheduling.weather import expected_power
 
-__all__ = ["SETS", "Day", "Protection", "ahead_day", "check_day", "known_day", "known_wind_day", "typical_cars"]
+__all__ = [
+    "SETS",
+    "Day",
+    "Protection",
+    "ahead_day",
+    "cautious_day",
+    "check_day",
+    "known_day",
+    "known_wind_day",
+    "typical_cars",
+]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -199,6 +209,39 @@ def ahead_day(model: Model, scenario: Scenario, row: int, wind_sd: float = 1.5) 
     half = lot.load_deviation * lot.load_mean_kw
     cars = typical_cars(lot, model.law)
     return _day(model, scenario, row, lot.load_mean_kw, half, mean[0], np.minimum(wind_sd * sd[0], mean[0]), cars)
+
+
+def cautious_day(instance: Instance, day: Day, late_steps: int, early_steps: int, less_kwh: float) -> Day:
+    """The day with the worst cars of a box: the plan for them works for all others in it.
+
+    A car may come up to ``late_steps`` later and leave up to ``early_steps`` earlier than the day says, with up to
+    ``less_kwh`` less than its energy. One that stays longer or brings more follows the same plan, and simply charges
+    less once it is full: it never holds less than planned, gives what was planned and takes no more.
+
+    Args:
+        instance: the problem.
+        day: the day as expected.
+        late_steps: of arrivals.
+        early_steps: of departures.
+        less_kwh: of energies on arrival; no car comes with less than the least it may hold [kWh].
+
+    Raises:
+        InvalidInputError: naming the first car whose target is then out of reach.
+    """
+    lot = instance
+    number("late_steps", late_steps, 0, lot.steps, integer=True)
+    number("early_steps", early_steps, 0, lot.steps, integer=True)
+    number("less_kwh", less_kwh, 0.0, 1e6)
+    there = day.arrive < day.depart
+    depart = np.where(there, np.maximum(day.depart - early_steps, day.arrive), day.depart)
+    arrive = np.where(there, np.minimum(day.arrive + late_steps, depart), day.arrive)
+    start = np.where(there, np.maximum(day.start_kwh - less_kwh, lot.energy_range_kwh[0]), day.start_kwh)
+    reach = start + lot.efficiency * lot.charger_kw * lot.step_h * (depart - arrive)
+    short = np.flatnonzero(there & (day.target_kwh > reach + 1e-9))
+    require(
+        short.size == 0, "target_kwh of car", int(short[0]) if short.size else None, "within reach in the worst case"
+    )
+    return day._replace(arrive=arrive, depart=depart, start_kwh=start)
 
 
 def typical_cars(instance: Instance, source: Law | None = None) -> Cars:

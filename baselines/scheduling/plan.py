@@ -11,7 +11,7 @@ from baselines.scheduling.day import Day
 from baselines.scheduling.program import Task, energy_floor
 from v2g_env.scheduling.instance import Instance
 
-__all__ = ["FEASIBLE", "Measured", "Plan", "energies", "measure", "spare_kw"]
+__all__ = ["FEASIBLE", "Measured", "Plan", "carried_out", "energies", "measure", "spare_kw"]
 
 Floats = NDArray[np.float64]
 
@@ -57,6 +57,31 @@ def energies(instance: Instance, day: Day, car_kw: Floats) -> Floats:
     lot = instance
     gain = np.where(car_kw > 0.0, lot.efficiency * car_kw, car_kw / lot.efficiency) * lot.step_h
     return np.concatenate([day.start_kwh[None], day.start_kwh + np.cumsum(gain, axis=0)])
+
+
+def carried_out(instance: Instance, day: Day, car_kw: Floats) -> tuple[Floats, Floats]:
+    """What the cars of a day make of a plan for others: they charge until full, discharge until empty.
+
+    Args:
+        instance: the problem.
+        day: with the cars that really come.
+        car_kw: (steps, cars) planned powers [kW].
+
+    Returns:
+        (steps, cars) powers, and (steps, cars) energies at the end of each step, as in ``energies``.
+    """
+    lot = instance
+    least, most = lot.energy_range_kwh
+    gain, loss = lot.efficiency * lot.step_h, lot.step_h / lot.efficiency
+    power, energy = np.zeros(car_kw.shape), np.empty(car_kw.shape)
+    held = day.start_kwh.copy()
+    for step, wanted in enumerate(car_kw):
+        there = (day.arrive <= step) & (step < day.depart)
+        inside = np.clip(wanted, -np.maximum(held - least, 0.0) / loss, np.maximum(most - held, 0.0) / gain)
+        power[step] = np.where(there, inside, 0.0)
+        held = held + np.where(power[step] > 0.0, gain, loss) * power[step]
+        energy[step] = held
+    return power, energy
 
 
 def spare_kw(instance: Instance, day: Day, car_kw: Floats, energy: Floats) -> Floats:

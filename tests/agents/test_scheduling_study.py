@@ -11,7 +11,7 @@ from v2g_env.core.validate import InvalidInputError
 from v2g_env.scheduling.instance import Instance
 
 PARTS = (
-    *("supply", "objectives", "alpha", "sets", "profiles", "adjustable", "agreement"),
+    *("supply", "objectives", "alpha", "sets", "profiles", "cars", "adjustable", "agreement"),
     *("voltages", "robust dispatch", "chains", "histories"),
 )
 SMALL = Instance(steps=24, step_h=1.0, gas_ramp_kw=800.0, cars=24)
@@ -69,6 +69,14 @@ def test_sets_promise_what_simulation_keeps(studied):
     for row in studied[0]["Uncertainty sets"].rows:
         if row["promised"] != "–":
             assert all(number(row[kind]) <= number(row["promised"]) + 0.02 for kind in BOUNDED)
+
+
+def test_caution_about_cars_costs_money_and_keeps_targets(studied):
+    rows = studied[0]["Cars that come late and leave early"].rows
+    costs = [number(row["planned cost [$]"]) for row in rows]
+    assert costs == sorted(costs)
+    assert all(number(row["below target, planned for"]) == 0.0 for row in rows)
+    assert number(rows[-1]["below target, not planned for"]) > 0.0
 
 
 def test_rules_cost_no_more_than_plans_and_violate_no_more_than_their_set_allows(studied):

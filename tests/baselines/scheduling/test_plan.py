@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from baselines.scheduling.day import Day, Protection, known_day
+from baselines.scheduling.day import Day, Protection, cautious_day, known_day
 from baselines.scheduling.linear import solve
-from baselines.scheduling.plan import FEASIBLE, Plan, energies, measure, spare_kw
+from baselines.scheduling.plan import FEASIBLE, Plan, carried_out, energies, measure, spare_kw
 from baselines.scheduling.program import OBJECTIVES, Task
+from v2g_env.core.validate import InvalidInputError
 from v2g_env.scheduling.instance import Instance
 from v2g_env.scheduling.model import REWARD_TERMS, Model
 from v2g_env.scheduling.scenario import gas_scale, rows_of, sample
@@ -229,3 +230,36 @@ def test_the_reserve_promised_can_be_delivered_and_every_target_still_be_reached
         limits = model.limits(days, model.initial(days)._replace(t=np.array([step]), energy_kwh=energy[step][None]))
         assert (spare[step] <= cars[step] - limits[0, :, 0] + 1e-6).all()  # the environment's own room is no smaller
     assert delivered > 1.0
+
+
+@pytest.mark.parametrize("late, early, less", [(0, 0, 0.0), (2, 0, 0.0), (0, 2, 0.0), (0, 0, 3.0), (2, 1, 2.0)])
+def test_a_plan_for_the_worst_cars_of_a_box_works_for_all_of_them(late, early, less):
+    lot = Instance(steps=24, step_h=1.0, gas_ramp_kw=800.0, cars=20, charger_kw=11.0)
+    day = known_day(Model(lot), sample(lot, "generator", 1, 4), 0)
+    seen = cautious_day(lot, day, late, early, less)
+    planned = solve(lot, seen).plan.car_kw
+    held = energies(lot, seen, planned)[1:]
+    rng = np.random.default_rng(5)
+    for _ in range(50):
+        real = day._replace(
+            arrive=np.minimum(day.arrive + rng.integers(0, late + 1, 20), seen.arrive),
+            depart=np.maximum(day.depart - rng.integers(0, early + 1, 20), seen.depart),
+            start_kwh=np.maximum(day.start_kwh - less * rng.random(20), seen.start_kwh),
+        )
+        power, energy = carried_out(lot, real, planned)
+        there = (seen.arrive <= np.arange(24)[:, None]) & (np.arange(24)[:, None] < seen.depart)
+        assert (energy >= held - 1e-9)[there].all()
+        assert (energy <= lot.energy_range_kwh[1] + 1e-9).all()
+        assert (power <= np.maximum(planned, 0.0) + 1e-9).all()
+        np.testing.assert_allclose(np.minimum(power, 0.0), np.minimum(planned, 0.0), atol=1e-9)
+        assert (energy[-1] >= real.target_kwh - 1e-9).all()
+
+
+def test_caution_that_leaves_a_car_no_time_names_it():
+    lot = Instance(steps=24, step_h=1.0, gas_ramp_kw=800.0, cars=3)
+    day = known_day(Model(lot), sample(lot, "generator", 1, 4), 0)
+    with pytest.raises(InvalidInputError, match="^target_kwh of car = 0; allowed: within reach in the worst case"):
+        cautious_day(lot, day, 24, 0, 0.0)
+    for late, early, less in ((-1, 0, 0.0), (0, 25, 0.0), (0, 0, -1.0), (0.5, 0, 0.0)):
+        with pytest.raises(InvalidInputError):
+            cautious_day(lot, day, late, early, less)
