@@ -78,7 +78,7 @@ def cautious(world: World) -> Section:
     text = (
         f"{world.config.adjust_days} days with uncertain loads, budget 2. Cars may come up to so much later, leave up "
         "to so much earlier and bring up to so much less than expected; a plan for the worst of them works for all. "
-        "Below target: share of cars that leave with less than wanted, for cars drawn evenly from that box which follow "
+        "Below target: share of cars that leave with less than wanted, for cars drawn evenly from that box that follow "
         "the plan as far as their batteries allow, under the cautious plan and under one that takes expectations for "
         "granted. (In the environment targets are enforced by the physics; then the same error costs power instead.)"
     )
