@@ -32,11 +32,11 @@ LEAD = (
 )
 _PROBLEM = """
 One gas generator, four wind turbines, the homes of six districts and a hundred cars, from noon to noon in quarters of
-an hour. The set-points of a step are fixed before its load and wind are known. Cars come home in the evening and must
-leave full in the morning; between, they may take surplus wind and give it back at the evening peak. A share of their
-remaining flexibility settles what differs from the forecast within the step; what is still missing comes from an
-emergency source. A policy is judged by the cost of a day, told as what it saves against a day without V2G whose load
-and wind are known.
+an hour. The set-points of a step are fixed before its load and wind are known. Cars come home in the evening and leave
+in the morning with what their owners want; between, they may take surplus wind and give it back at the evening peak. A
+share of their remaining flexibility settles what differs from the forecast within the step; what is still missing comes
+from an emergency source. A policy is judged by the cost of a day, told as what it saves against a day without V2G whose
+load and wind are known.
 """
 _CHECK = """
 `v2g check FILE` recomputes what a certificate claims, without a solver and without trusting the program that wrote it.
