@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import importlib
 import json
+import math
 import os
 import tempfile
 import zlib
@@ -35,6 +36,7 @@ __all__ = [
 
 FORMAT = "v2g-env certificate 1"
 PROBLEMS = ("parking_lot", "price_chain", "scheduling", "shared_battery", "stackelberg")
+_MOST_BYTES = 2**31
 _DTYPES = ("<f8", "<f4", "<i8", "<i4", "|b1")
 
 
@@ -157,8 +159,15 @@ def unpack(packed: Mapping[str, Any]) -> NDArray[Any]:
     shape = packed["shape"]
     if not (isinstance(shape, list) and all(type(size) is int and size >= 0 for size in shape)):
         raise CertificateError(f"shape = {shape!r}; allowed: a list of whole numbers, not negative")
+    size = math.prod(shape) * np.dtype(packed["dtype"]).itemsize
+    if size > _MOST_BYTES:
+        raise CertificateError(f"shape = {shape!r:.80}; allowed: at most {_MOST_BYTES} bytes in an array")
     try:
-        raw = zlib.decompress(base64.b64decode(packed["data"], validate=True))
+        # no more than announced is unpacked, whatever a small file may hold
+        stream = zlib.decompressobj()
+        raw = stream.decompress(base64.b64decode(packed["data"], validate=True), size + 1)
+        if not stream.eof:
+            raise ValueError("truncated, or more than its shape")
         return np.frombuffer(raw, packed["dtype"]).reshape(shape)
     except (ValueError, TypeError, zlib.error) as error:
         raise CertificateError(f"packed array = damaged ({error}); allowed: base64 of zlib data") from None

@@ -9,6 +9,7 @@ import os
 import pickle
 import subprocess
 import sys
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -263,3 +264,18 @@ def test_checking_needs_no_solver(tmp_path, certified):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_small_file_cannot_unpack_to_more_than_it_announces():
+    bomb = pack(np.zeros(10_000_000))
+    assert len(bomb["data"]) < 200_000
+    tracemalloc.start()
+    try:
+        for shape in ([3], [0], [10**9]):
+            with pytest.raises(CertificateError):
+                unpack(bomb | {"shape": shape})
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(unpack(bomb), np.zeros(10_000_000))
+    assert unpack(pack(np.zeros((0, 3)))).shape == (0, 3)
