@@ -133,6 +133,18 @@ def _price_chain(arguments: argparse.Namespace) -> None:
     from v2g_env.price_chain.model import Model
 
     lot = instance_of(arguments.instance, "price_chain")
+    if arguments.prices is not None:
+        from v2g_env.data.prices import load_prices
+        from v2g_env.price_chain.chain import chain_from_prices
+
+        require(
+            lot.steps == 24 and lot.step_h == 1.0, "steps of the instance", lot.steps, "24 of an hour, with --prices"
+        )
+        table = load_prices(arguments.prices, arguments.country, repair=arguments.repair)
+        print(f"prices: {len(table):,} hours; {table.attrs['repairs']}")
+        hour = table["hour_utc"].dt.tz_localize(None).to_numpy()
+        price = table["price_eur_per_mwh"].to_numpy() / 1e3
+        lot = lot.replace(**chain_from_prices(hour, price, lot.price_levels, int(lot.start_hour)).fields())
     sets = {} if arguments.set == "none" else ambiguity_sets(lot, arguments.confidence)
     begin = time.perf_counter()
     solution = solve(Model(lot), sets.get(arguments.set))
@@ -239,4 +251,7 @@ def add_solve(command: argparse.ArgumentParser) -> None:
     chain = problem("price-chain", _price_chain, "a table of choices for the electricity market")
     sets = ["none", "scenarios", "interval", "entropy", "likelihood", "ellipsoid"]
     chain.add_argument("--set", default="none", choices=sets, help="of transition probabilities, for the worst of it")
+    chain.add_argument("--prices", help="CSV file of hourly day-ahead prices (Ember style); EUR count as $")
+    chain.add_argument("--country", help="whose prices, if the file has several")
+    chain.add_argument("--repair", action="store_true", help="drop or reread bad rows of the prices, and count them")
     chain.add_argument("--confidence", type=float, default=0.95, help="of each row's set (default .95)")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from agents import price_chain, price_chain_bench, price_chain_report
+from agents.cli import main
 from agents.compare_lines import agent_lines, table_lines
 from baselines.certificate import load
 from baselines.price_chain.ambiguity import SETS
@@ -95,3 +96,23 @@ def test_a_trained_agent_takes_part_is_certified_and_can_be_evaluated(tmp_path):
     assert f"{exact['PPO']['value_usd']:.4f}" in lines[-1]
     with pytest.raises(InvalidInputError, match="days"):
         price_chain.evaluate_bundle(bundle, "generator", 0, 5, 1e-3)
+
+
+def test_a_chain_is_estimated_from_a_file_of_prices_and_the_certificate_carries_it(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    hours = np.datetime64("2023-01-01T00") + np.arange(24 * 60)
+    file, answer = tmp_path / "prices.csv", tmp_path / "answer.json"
+    lines = [f"Here,{str(at).replace('T', ' ')}:00:00,{100 * rng.random():.2f}" for at in hours]
+    file.write_text("\n".join(["Country,Datetime (UTC),Price (EUR/MWhe)", *lines]) + "\n")
+    main(["solve", "price-chain", "--prices", str(file), "--set", "interval", "--out", str(answer)])
+    assert "1,440 hours" in capsys.readouterr().out
+    main(["check", str(answer)])
+    assert capsys.readouterr().out.startswith("holds")
+    prices = np.array(load(answer)["instance"]["price_usd_per_kwh"])
+    assert prices.shape == (24 * 8,)
+    assert 0.0 < prices.min() < prices.max() < 0.1
+    for words, named in ((["--prices", str(tmp_path / "none.csv")], "none.csv"), (["--confidence", "2"], "confidence")):
+        with pytest.raises(SystemExit) as stop:
+            main(["solve", "price-chain", "--set", "interval", *words])
+        assert stop.value.code == 2
+        assert named in capsys.readouterr().err
