@@ -712,6 +712,14 @@ def test_copied_batch_goes_on_alike_and_apart(entry, twin_of):
     assert_same([envs.step(action)[:4] for action in actions], expected)
 
 
+@every_environment
+def test_a_law_that_is_no_law_is_refused_by_name(entry):
+    for bad in (5, None, "nonsense", ["generator"]):
+        for place in (entry.single, entry.vector):
+            with pytest.raises(InvalidInputError, match="^law = "):
+                load(place)(law=bad)
+
+
 # Rendering
 
 

@@ -123,6 +123,7 @@ class Model:
     ) -> None:
         self.instance = instance
         self.law = law(source) if isinstance(source, str) else source
+        require(isinstance(self.law, Law), "law", self.law, "a Law or its name")
         require(not self.law.smoothed, "law", self.law.name, "a law of sessions (generator, days)")
         steps = instance.steps
         self.plan_kwh = array("plan_kwh", np.zeros(steps) if plan_kwh is None else plan_kwh, (steps,), 0.0, 1e7)

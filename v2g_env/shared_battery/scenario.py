@@ -77,6 +77,7 @@ def law_of(needs: Needs) -> Law:
 def fitting(instance: Instance, source: Law | str) -> Law:
     """The law, checked against the instance's number of drivers."""
     found = law(instance, source) if isinstance(source, str) else source
+    require(isinstance(found, Law), "law", found, "a Law or its name")
     drivers = found.needs.drivers
     require(drivers == instance.drivers, "drivers of the law", drivers, f"those of the instance, {instance.drivers}")
     return found
