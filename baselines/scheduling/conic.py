@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from baselines.certificate import FORMAT, pack
 from baselines.scheduling.conic_bound import lower_bound, violation
-from baselines.scheduling.conic_point import Plan, complete, plan_of, replay, stress, tightness
+from baselines.scheduling.conic_point import Plan, complete, flow_of, plan_of, replay, stress, tightness
 from baselines.scheduling.conic_program import DayProgram, blocks_of, build
 from baselines.scheduling.feeder_day import FeederDay
 from baselines.solve import ConicProgram, SolverError
@@ -214,10 +214,30 @@ def published(program: DayProgram, point: Floats, numbers: dict[str, float]) -> 
 
 
 def infeasible(day: FeederDay) -> InvalidInputError:
-    """The error for a day without any dispatch."""
+    """The error for a day without any dispatch; it names the bus whose voltage is worst where voltages are free."""
+    where = _worst_voltage(day)
     return InvalidInputError(
-        f"day = feeder {day.feeder}, robust {day.robust}; allowed: limits that some dispatch obeys (proven infeasible)"
+        f"day = feeder {day.feeder}, robust {day.robust}{where}; allowed: limits that some dispatch obeys (proven "
+        "infeasible)"
     )
+
+
+def _worst_voltage(day: FeederDay) -> str:
+    """Lowest voltage of the dispatch with the least losses and no limits on voltages and lines, if it is too low."""
+    free = day.replace(objective="losses", robust="none", v_min_pu=0.3, v_max_pu=3.0, branch_kva=())
+    program = build(free)
+    on = np.ones(blocks_of(free).shape[1])
+    try:
+        answer = relax_surely(states(program, on, on))
+        if answer.point is None:
+            return ""
+        voltage = flow_of(free, plan_of(program, answer.point)).voltage_pu
+    except (SolverError, InvalidInputError):
+        return ""
+    step, bus = np.unravel_index(int(voltage.argmin()), voltage.shape)
+    if voltage[step, bus] >= day.v_min_pu:
+        return ""
+    return f", bus {bus} in step {step} at {voltage[step, bus]:.4f} pu when losses are least"
 
 
 def pattern(day: FeederDay, on: Sequence[bool] | None) -> Floats:

@@ -1,5 +1,7 @@
 """Dispatch on a feeder: an independent formulation, the exact power flow, orders between programs, limits."""
 
+import re
+
 import cvxpy as cp
 import numpy as np
 import pytest
@@ -237,3 +239,15 @@ def test_a_feeder_that_feeds_back_is_solved_exactly():
 def test_bad_arguments_and_days_without_a_dispatch_give_one_clear_error(call, text):
     with pytest.raises(InvalidInputError, match=text):
         call()
+
+
+def test_a_day_without_a_dispatch_names_the_bus_and_the_step_of_the_worst_voltage():
+    day = tiny(v_min_pu=1.0)
+    with pytest.raises(InvalidInputError) as caught:
+        solve(day)
+    found = re.search(r", bus (\d+) in step (\d+) at (0\.\d+) pu", str(caught.value))
+    free = day.replace(objective="losses", v_min_pu=0.3, v_max_pu=3.0)
+    voltage = flow_of(free, solve(free).plan).voltage_pu
+    assert voltage.min() < 1.0
+    assert float(found[3]) == pytest.approx(voltage.min(), abs=1e-4)
+    assert voltage[int(found[2]), int(found[1])] == pytest.approx(voltage.min(), abs=1e-4)
