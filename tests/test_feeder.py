@@ -194,3 +194,31 @@ def test_power_flows_up_to_the_collapse_are_found_and_none_beyond():
     assert flow.voltage_pu[1] < 0.72
     with pytest.raises(InvalidInputError, match="no power flow was found"):
         power_flow(feeder, [0.0, 1.01 * edge], [0.0, 0.0], sweeps=5000)
+
+
+@pytest.mark.parametrize("name", ["33", "69"])
+def test_currents_taken_from_the_receiving_ends_voltage_would_lose_two_percent_more(name):
+    """The mistake that a tight cone does not show: l = (P^2 + Q^2) / v at the wrong end of the line."""
+    feeder = feeder_of(name)
+    tree, base = feeder.tree, 1e3 * feeder.base_kv**2
+    r, x = feeder.r_ohm / base, feeder.x_ohm / base
+    losses = {}
+    for end in ("sending", "receiving"):
+        v, current = np.ones(feeder.buses), np.zeros(feeder.buses - 1)
+        for _ in range(60):
+            p, q = feeder.p_kw.astype(float), feeder.q_kvar.astype(float)  # of everything below a bus, copies
+            for bus in tree.order[:0:-1]:
+                line = tree.line_above[bus]
+                p[bus] += r[line] * current[line]
+                q[bus] += x[line] * current[line]
+                p[tree.parent[bus]] += p[bus]
+                q[tree.parent[bus]] += q[bus]
+            for bus in tree.order[1:]:
+                line, above = tree.line_above[bus], tree.parent[bus]
+                drop = 2.0 * (r[line] * p[bus] + x[line] * q[bus])
+                v[bus] = v[above] - drop + (r[line] ** 2 + x[line] ** 2) * current[line]
+                current[line] = (p[bus] ** 2 + q[bus] ** 2) / v[above if end == "sending" else bus]
+        losses[end] = float(r @ current)
+    exact = float(power_flow(feeder, feeder.p_kw, feeder.q_kvar).losses_kw)
+    assert losses["sending"] == pytest.approx(exact, rel=1e-9)
+    assert losses["receiving"] == pytest.approx(1.024 * exact, rel=1e-3)
