@@ -74,15 +74,9 @@ def _train(arguments: argparse.Namespace) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    from agents.bundle import load_bundle
-    from v2g_env.registration import ENVIRONMENTS
+    from agents.boards import evaluate_bundle
 
-    path = Path(arguments.bundle)
-    env_id = load_bundle(path).env_id
-    problem = next(entry.problem for entry in ENVIRONMENTS if entry.id == env_id)
-    module = importlib.import_module(f"agents.{problem}")
-    days = module.DEFAULT_DAYS if arguments.days is None else arguments.days
-    for line in module.evaluate_bundle(path, arguments.law, days, arguments.seed, arguments.beta):
+    for line in evaluate_bundle(arguments.bundle, arguments.law, arguments.days, arguments.seed, arguments.beta):
         print(line)
 
 

@@ -69,7 +69,8 @@ class TestSet:
         with_plan: the same model showing another plan; None gives ``model``.
         scenario: the drawn episodes.
         seed: they were drawn with.
-        bound: (m,) proven upper limit on any policy's reward of each period [$]; for the mean alone if not pathwise.
+        bound: (m,) proven upper limit of each period [$]: mean(bound) limits any policy's mean return; if ``pathwise``,
+            bound limits return minus ``control`` in every single period.
         units: (m,) label of the independent unit (real day, month), or None if every period is one.
         beta: confidence parameter of the violation limit.
         outcome: returns and violations of a rollout.
@@ -79,6 +80,8 @@ class TestSet:
         pathwise: whether the bound holds period by period, or for the mean alone.
         per: what a period is.
         bound_name: what the bound is called.
+        control: penalty z of a rollout (m,) [$] that belongs to the bound, of mean zero for every policy; None: zero.
+        oracle: (m,) proven limit with perfect information [$], where ``bound`` is a lower one.
     """
 
     title: str
@@ -97,6 +100,8 @@ class TestSet:
     pathwise: bool = True
     per: str = "day"
     bound_name: str = "proven bound"
+    control: Callable[[Episodes], Floats] | None = None
+    oracle: Floats | None = None
 
     __test__ = False  # not a test class, whatever its name says to pytest
 
@@ -113,6 +118,7 @@ class Contestant:
         promised_law: law that the promise is about.
         plan: the plan that its environment carries; None for the comparison's own.
         sha256: hash of a trained policy's bundle.
+        decision_s: time of a decision [s], where the evaluation cannot measure it.
     """
 
     name: str
@@ -122,6 +128,7 @@ class Contestant:
     promised_law: str = ""
     plan: Floats | None = None
     sha256: str | None = None
+    decision_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -133,8 +140,9 @@ class Row:
         per: what a period is.
         days: periods; independent: independent units among them.
         mean_usd, low_usd, high_usd: mean return and its interval.
-        gap_usd, gap_limit_usd: mean of bound minus return, and its one-sided upper limit (asymptotic).
-        gap_percent: gap in percent of the bound (doing nothing earns zero).
+        gap_usd, gap_low_usd, gap_high_usd: mean of bound - (return - penalty), the certified gap, and its interval.
+        gap_limit_usd: one-sided upper limit of the certified gap (asymptotic).
+        gap_percent: certified gap in percent of the mean bound.
         trial: what can be violated: "days", "hours", "visits".
         violated: violations among ``trials``.
         frequency, limit: share of them, and its upper limit at confidence 1 - beta.
@@ -154,6 +162,8 @@ class Row:
     low_usd: float
     high_usd: float
     gap_usd: float
+    gap_low_usd: float
+    gap_high_usd: float
     gap_limit_usd: float
     gap_percent: float
     trial: str
@@ -223,31 +233,34 @@ def slug(*words: str) -> str:
     return "-".join("".join(c if c.isalnum() else "-" for c in word.lower()).strip("-") for word in words)
 
 
-def evaluate(contestant: Contestant, test: TestSet, episodes: Episodes | None = None) -> Result:
+def evaluate(contestant: Contestant, test: TestSet) -> Result:
     """Run one contestant on one test set.
 
     Args:
         contestant: the policy.
         test: the test set.
-        episodes: its rollout there, if that has been done.
 
     Raises:
         InvalidInputError: if a policy beats the proven bound on any day: then one of the two is wrong.
     """
-    if episodes is None:
-        model = test.with_plan(contestant.plan)
-        episodes = rollout(model, test.scenario, contestant.make(model))
+    model = test.with_plan(contestant.plan)
+    episodes = rollout(model, test.scenario, contestant.make(model))
+    if contestant.decision_s is not None:
+        episodes = episodes._replace(decision_s=contestant.decision_s)
     returns, violated, trials, limit, shortfall = test.outcome(episodes)
     gap = test.bound - returns
+    if test.control is not None:
+        gap = gap + test.control(episodes)
     if test.pathwise and gap.min() < -1e-9:
         worst = int(gap.argmin())
         raise InvalidInputError(
-            f"return of {contestant.name} in scenario {worst} = {returns[worst]:.6f}; "
-            f"allowed: at most the proven bound {test.bound[worst]:.6f}"
+            f"return of {contestant.name} in scenario {worst} = {test.bound[worst] - gap[worst]:.6f}, penalty "
+            f"included; allowed: at most the proven bound {test.bound[worst]:.6f}"
         )
     mean = mean_interval(returns, test.units)
     law = test.model.law.name
     bound_mean = mean_interval(test.bound, test.units).mean
+    left = mean_interval(gap, test.units)
     row = Row(
         test_set=test.title,
         law=law,
@@ -259,9 +272,11 @@ def evaluate(contestant: Contestant, test: TestSet, episodes: Episodes | None = 
         mean_usd=mean.mean,
         low_usd=mean.low,
         high_usd=mean.high,
-        gap_usd=bound_mean - mean.mean,
+        gap_usd=left.mean,
+        gap_low_usd=left.low,
+        gap_high_usd=left.high,
         gap_limit_usd=upper_limit(gap, test.units),
-        gap_percent=100.0 * (bound_mean - mean.mean) / bound_mean if bound_mean > 0.0 else float("nan"),
+        gap_percent=100.0 * left.mean / bound_mean if bound_mean > 0.0 else float("nan"),
         trial=test.trial,
         violated=violated,
         trials=trials,

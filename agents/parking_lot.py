@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.boards import Board, score
 from agents.compare import (
     Comparison,
     Contestant,
@@ -17,12 +18,9 @@ from agents.compare import (
     Result,
     TestSet,
     check_roles,
-    evaluate,
     read_config,
-    slug,
     write_results,
 )
-from agents.compare_lines import result_lines
 from agents.trained import trained_agents
 from baselines import risk
 from baselines.certificate import FORMAT, pack
@@ -42,9 +40,9 @@ from v2g_env.parking_lot.model import REWARD_TERMS, VIOLATION_TOLERANCE, Model
 from v2g_env.parking_lot.scenario import law, sample
 from v2g_env.rollout import Episodes, rollout
 
-__all__ = ["CONTROL", "CompareConfig", "evaluate_bundle", "run"]
+__all__ = ["BOARDS", "CONTROL", "CompareConfig", "board", "run"]
 
-DEFAULT_DAYS = 2000  # of an evaluation
+BOARDS = {"V2G/ParkingLot-v0": 2000}  # environments, and days of an evaluation
 CONTROL = "predictive control"  # the policy that agents are set against
 
 
@@ -92,11 +90,22 @@ class CompareConfig:
         return read_config(cls, path)
 
 
-def _test_set(
-    title: str, lot: Instance, law_name: str, plan: Any, days: int, seed: int, beta: float
-) -> tuple[TestSet, Hindsight]:
-    model = Model(lot, law_name, plan)
+def board(
+    env_id: str,
+    instance: Mapping[str, Any],
+    law_name: str,
+    days: int,
+    seed: int,
+    beta: float,
+    plan_kwh: Any = None,
+    title: str = "fresh days",
+    say: Callable[[str], None] = lambda text: None,
+) -> Board:
+    """Days that all policies share, with the bound of each; see agents.boards.board_of."""
+    lot = Instance.from_dict(instance)
+    model = Model(lot, law_name, plan_kwh)
     scenario = sample(lot, model.law, days, seed)
+    say(f"bounds of {days} days")
     top = hindsight(lot, scenario)
     units = scenario.day.astype(np.int64) if model.law.replay else None
     single = first_of_each(units, days)
@@ -124,7 +133,11 @@ def _test_set(
         REWARD_TERMS,
         bound_name="proven bound (hindsight)",
     )
-    return test, top
+
+    def certify(contestant: Contestant, result: Result) -> dict[str, Any]:
+        return _policy_certificate(contestant, test, result, top)
+
+    return Board(test, hindsight_certificate(lot, model.law.name, seed, top), certify)
 
 
 def first_of_each(units: NDArray[np.int64] | None, count: int) -> NDArray[np.int64]:
@@ -149,10 +162,9 @@ def _best_relaxed(lot: Instance, config: CompareConfig, tuning: Any) -> tuple[fl
     return best[1], best[2]
 
 
-def _policy_certificate(
-    contestant: Contestant, test: TestSet, result: Result, top: Hindsight, plan: Any
-) -> dict[str, Any]:
+def _policy_certificate(contestant: Contestant, test: TestSet, result: Result, top: Hindsight) -> dict[str, Any]:
     row = result.row
+    plan = test.with_plan(contestant.plan).plan_kwh
     replay = test.units is not None
     single = first_of_each(test.units, row.days)
     bad = int((result.episodes.excess > VIOLATION_TOLERANCE).sum())
@@ -174,17 +186,6 @@ def _policy_certificate(
         "risk": found | {"each_day_once": replay},
         "gap": {"multiplier": pack(top.multiplier), "mean_usd": float((test.bound - result.returns).mean())},
     }
-
-
-def evaluate_bundle(path: Path, law_name: str, days: int, seed: int, beta: float) -> list[str]:
-    """Return, gap and violations of a trained bundle on fresh days, one line each."""
-    from agents.bundle import load_bundle
-
-    bundle = load_bundle(path)
-    require(bundle.env_id == "V2G/ParkingLot-v0", "env_id of the bundle", bundle.env_id, "V2G/ParkingLot-v0")
-    lot = Instance.from_dict(bundle.env_kwargs["instance"])
-    test, _ = _test_set("fresh days", lot, law_name, bundle.env_kwargs.get("plan_kwh"), days, seed, beta)
-    return result_lines(test, evaluate(Contestant(path.name, "agent", lambda _: bundle), test).row)
 
 
 def run(config: CompareConfig, out: Path, say: Callable[[str], None] = lambda text: None) -> Comparison:
@@ -245,24 +246,20 @@ def _evaluate_all(
     certificates = {name: solution.certificate for name, solution in plans.items()}
     real = law("days:jpl-2019/test")
     n_real = len(real.days.dates) * config.redraws
-    tests, results = [], []
+    tests: list[TestSet] = []
+    results: list[tuple[Result, ...]] = []
     for title, law_name, days, seed in (
         ("Generated days", "generator", config.test_days, config.seeds[2]),
         ("Held-out real days", real.name, n_real, config.seeds[3]),
     ):
         say(f"evaluating {len(contestants)} policies: {title.lower()}")
-        test, top = _test_set(title, lot, law_name, shown, days, seed, config.beta)
-        certificates[slug("bound", title)] = hindsight_certificate(lot, test.model.law.name, seed, top)
-        mine = []
-        for contestant in contestants:
-            result = evaluate(contestant, test)
-            mine.append(result)
-            plan = shown if contestant.plan is None else contestant.plan
-            certificates[slug("policy", contestant.name, title)] = _policy_certificate(
-                contestant, test, result, top, plan
-            )
-        tests.append(test)
-        results.append(tuple(mine))
+        made = board(
+            "V2G/ParkingLot-v0", config.instance, law_name, days, seed, config.beta, plan_kwh=shown, title=title
+        )
+        mine, more = score(made, contestants)
+        certificates |= more
+        tests.append(made.test)
+        results.append(mine)
     meta = {
         "problem": "parking_lot",
         "config": asdict(config),

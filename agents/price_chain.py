@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.boards import Board, score
 from agents.compare import (
     Comparison,
     Contestant,
     Outcome,
+    Result,
     TestSet,
     check_roles,
-    evaluate,
     read_config,
     slug,
     write_results,
 )
-from agents.compare_lines import result_lines
 from agents.trained import trained_agents
 from baselines import risk
 from baselines.price_chain import sweeps
@@ -39,19 +39,20 @@ from baselines.price_chain.policies import (
 from baselines.price_chain.q_learning import Learned, q_learning
 from baselines.price_chain.values import Solution, solve
 from baselines.price_chain.verify import policy_certificate
-from v2g_env.core.validate import number, require
+from v2g_env.core.policy import Policy
+from v2g_env.core.validate import number
 from v2g_env.price_chain.instance import Instance
 from v2g_env.price_chain.model import TERMS, VIOLATION_TOLERANCE, Model
 from v2g_env.price_chain.scenario import sample_days
 from v2g_env.rollout import Episodes
 
-__all__ = ["DEFAULT_DAYS", "OPTIMUM", "CompareConfig", "ambiguity_sets", "day_set", "evaluate_bundle", "run"]
+__all__ = ["BOARDS", "OPTIMUM", "CompareConfig", "ambiguity_sets", "board", "run"]
 
 Plans = dict[str, NDArray[np.int32]]
 
 OPTIMUM = "optimal plan"  # the policy that agents are set against
-DEFAULT_DAYS = 2000
 _ENV = "V2G/PriceChain-v0"
+BOARDS = {_ENV: 2000}  # environments, and days of an evaluation
 
 
 @dataclass(frozen=True)
@@ -101,22 +102,37 @@ def ambiguity_sets(lot: Instance, confidence: float) -> dict[str, Ambiguity]:
     return {name: kind.from_counts(counts, **sizes[name]) for name, kind in SETS.items()}  # type: ignore[attr-defined]
 
 
-def day_set(title: str, model: Model, days: int, seed: int, beta: float, optimum: float) -> TestSet:
-    """Days that all policies share, and the exact optimum of the mean as their bound."""
+def board(
+    env_id: str,
+    instance: Mapping[str, Any],
+    law_name: str,
+    days: int,
+    seed: int,
+    beta: float,
+    title: str = "fresh days",
+    say: Callable[[str], None] = lambda text: None,
+) -> Board:
+    """Days that all policies share, and the exact optimum of the mean as their bound; see agents.boards.board_of."""
+    model = Model(Instance.from_dict(instance), law_name)
+    return chain_board(model, solve(model), days, seed, beta, title)
+
+
+def chain_board(model: Model, best: Solution, days: int, seed: int, beta: float, title: str) -> Board:
+    """The board of a chain that has been solved."""
 
     def outcome(episodes: Episodes) -> Outcome:
         violated = int((episodes.excess > VIOLATION_TOLERANCE).sum())
         limit = float(risk.hold_out(days, violated, beta))
         return Outcome(episodes.returns, violated, days, limit, float(episodes.shortfall_kwh.mean()))
 
-    return TestSet(
+    test = TestSet(
         title=title,
         size=f"{days} days of {model.steps} steps",
         model=model,
         with_plan=lambda plan: model,
         scenario=sample_days(model.instance, model.law, days, seed),
         seed=seed,
-        bound=np.full(days, optimum),
+        bound=np.full(days, best.value),
         units=None,
         beta=beta,
         outcome=outcome,
@@ -125,20 +141,16 @@ def day_set(title: str, model: Model, days: int, seed: int, beta: float, optimum
         bound_name="exact optimum",
     )
 
+    def certify(contestant: Contestant, result: Result) -> dict[str, Any]:
+        plan = tabulate(model, contestant.make(model))
+        return policy_certificate(model, plan, contestant.name, seed, result.episodes, beta, contestant.sha256)
 
-def evaluate_bundle(path: Path, law_name: str, days: int, seed: int, beta: float) -> list[str]:
-    """Return, gap and violations of a trained bundle on ``days`` fresh days, and its exact value, one line each."""
-    from agents.bundle import load_bundle
+    def lines(policy: Policy) -> list[str]:
+        exact = sweeps.evaluate(model, tabulate(model, policy)).value
+        return [f"exact     {exact:.4f} $/day, {best.value - exact:.4f} below the optimum {best.value:.4f}"]
 
-    bundle = load_bundle(path)
-    number("days", days, 1, 10**6, integer=True)
-    require(bundle.env_id == _ENV, "env_id of the bundle", bundle.env_id, _ENV)
-    model = Model(Instance.from_dict(bundle.env_kwargs["instance"]), law_name)
-    best = solve(model).value
-    test = day_set("fresh days", model, days, seed, beta, best)
-    lines = result_lines(test, evaluate(Contestant(path.name, "agent", lambda _: bundle), test).row)
-    exact = sweeps.evaluate(model, tabulate(model, bundle)).value
-    return [*lines, f"exact     {exact:.4f} $/day, {best - exact:.4f} below the optimum {best:.4f}"]
+    known = model.law.name == "generator"  # certificates of policies speak of the instance's own chain
+    return Board(test, best.certificate, certify if known else None, lines)
 
 
 def _playing(plan: NDArray[np.int32]) -> Callable[[Model], TablePolicy]:
@@ -177,22 +189,20 @@ def run(config: CompareConfig, out: Path, say: Callable[[str], None] = lambda te
     trained = trained_agents(config.agents, config.train_steps, config.seeds[2], config.instance, out, say)
     plans |= {each.name: tabulate(model, each.make(model)) for each in trained}
     harsh, harsh_optimum = _harsh(model, solutions[OPTIMUM], sets["entropy"])
-    optimum = solutions[OPTIMUM].value
-    tests = (
-        day_set("Estimated chain", model, config.test_days, config.seeds[0], config.beta, optimum),
-        day_set("Harsher chain", harsh, config.test_days, config.seeds[0], config.beta, harsh_optimum.value),
+    days, seed = config.test_days, config.seeds[0]
+    boards = (
+        chain_board(model, solutions[OPTIMUM], days, seed, config.beta, "Estimated chain"),
+        chain_board(harsh, harsh_optimum, days, seed, config.beta, "Harsher chain"),
     )
-    say(f"evaluating {len(contestants) + len(trained)} policies on {config.test_days} days of two chains")
-    certificates = {slug("values", name): solution.certificate for name, solution in solutions.items()}
-    certificates["values-harsher-chain"] = harsh_optimum.certificate
+    tests = tuple(made.test for made in boards)
+    certificates = {  # the optimum's is the bound of its board
+        slug("values", name): solution.certificate for name, solution in solutions.items() if name != OPTIMUM
+    }
     results = []
-    for test in tests:
-        results.append(tuple(evaluate(contestant, test) for contestant in [*contestants, *trained]))
-    for contestant, result in zip([*contestants, *trained], results[0], strict=True):
-        name = contestant.name
-        certificates[slug("policy", name)] = policy_certificate(
-            model, plans[name], name, tests[0].seed, result.episodes, config.beta, contestant.sha256
-        )
+    for made in boards:
+        mine, more = score(made, [*contestants, *trained], say)
+        results.append(mine)
+        certificates |= more
     meta = {
         "problem": "price_chain",
         "config": asdict(config),

@@ -9,36 +9,35 @@ from typing import Any
 
 import numpy as np
 
+from agents.boards import Board, score
 from agents.compare import (
     Comparison,
     Contestant,
     Outcome,
+    Result,
     TestSet,
     check_roles,
-    evaluate,
     read_config,
-    slug,
     write_results,
 )
-from agents.compare_lines import result_lines
 from agents.trained import trained_agents
 from baselines.scheduling.adjustable import AdjustablePlan
 from baselines.scheduling.day import Protection
-from baselines.scheduling.hindsight import Hindsight, hindsight
+from baselines.scheduling.hindsight import hindsight
 from baselines.scheduling.mpc import PredictiveControl
 from baselines.scheduling.policies import DayAhead, Uncontrolled
 from baselines.scheduling.verify_days import bounds_certificate, count_violations, policy_certificate
 from v2g_env.core.policy import Policy
-from v2g_env.core.validate import array, number, require
+from v2g_env.core.validate import array, number
 from v2g_env.rollout import Episodes, rollout
 from v2g_env.scheduling.instance import Instance
 from v2g_env.scheduling.model import REWARD_TERMS, Model
 from v2g_env.scheduling.scenario import Scenario, sample
 
-__all__ = ["CONTROL", "DEFAULT_DAYS", "CompareConfig", "day_set", "evaluate_bundle", "run"]
+__all__ = ["BOARDS", "CONTROL", "CompareConfig", "board", "run"]
 
 CONTROL = "predictive control"  # the policy that agents are set against
-DEFAULT_DAYS = 200  # days of an evaluation
+BOARDS = {"V2G/Scheduling-v0": 200}  # environments, and days of an evaluation
 _MARGINS = (0.5, 1.0, 1.5)  # of the generator, in standard deviations of the wind expected next
 
 
@@ -83,11 +82,20 @@ class CompareConfig:
         return read_config(cls, path)
 
 
-def day_set(
-    title: str, model: Model, days: int, seed: int, beta: float, say: Callable[[str], None] = lambda text: None
-) -> tuple[TestSet, Hindsight]:
-    """Days that all policies share, with the bound of each."""
+def board(
+    env_id: str,
+    instance: Mapping[str, Any],
+    law_name: str,
+    days: int,
+    seed: int,
+    beta: float,
+    title: str = "fresh days",
+    say: Callable[[str], None] = lambda text: None,
+) -> Board:
+    """Days that all policies share, with the bound of each; see agents.boards.board_of."""
+    model = Model(Instance.from_dict(instance), law_name)
     scenario = sample(model.instance, model.law, days, seed)
+    say(f"hindsight bounds of {days} days")
     top = hindsight(model, scenario, say)
 
     def outcome(episodes: Episodes) -> Outcome:
@@ -109,19 +117,11 @@ def day_set(
         trial="steps",
         bound_name="proven bound (hindsight)",
     )
-    return test, top
 
+    def certify(contestant: Contestant, result: Result) -> dict[str, Any]:
+        return policy_certificate(model, seed, result.episodes, contestant.name, beta, contestant.sha256)
 
-def evaluate_bundle(path: Path, law_name: str, days: int, seed: int, beta: float) -> list[str]:
-    """Return, gap and violations of a trained bundle on ``days`` fresh days, one line each."""
-    from agents.bundle import load_bundle
-
-    bundle = load_bundle(path)
-    number("days", days, 1, 10**4, integer=True)
-    require(bundle.env_id == "V2G/Scheduling-v0", "env_id of the bundle", bundle.env_id, "V2G/Scheduling-v0")
-    lot = Instance.from_dict(bundle.env_kwargs["instance"])
-    test, _ = day_set("fresh days", Model(lot, law_name), days, seed, beta)
-    return result_lines(test, evaluate(Contestant(path.name, "agent", lambda _: bundle), test).row)
+    return Board(test, bounds_certificate(model, seed, top), certify)
 
 
 def tuned(model: Model, days: Scenario, make: Callable[[float], Policy]) -> float:
@@ -153,17 +153,18 @@ def run(config: CompareConfig, out: Path, say: Callable[[str], None] = lambda te
         Contestant(CONTROL, "baseline", lambda m: PredictiveControl(m, control)),
     ]
     contestants += trained_agents(config.agents, config.train_steps, config.seeds[2], config.instance, out, say)
-    say(f"hindsight bounds of {config.test_days} days")
-    test, top = day_set("Generated days", model, config.test_days, config.seeds[1], config.beta, say)
-    certificates = {"bound-generated-days": bounds_certificate(model, test.seed, top)}
-    results = []
-    for contestant in contestants:
-        say(f"evaluating {contestant.name}")
-        result = evaluate(contestant, test)
-        results.append(result)
-        certificates[slug("policy", contestant.name)] = policy_certificate(
-            model, test.seed, result.episodes, contestant.name, config.beta, contestant.sha256
-        )
+    made = board(
+        "V2G/Scheduling-v0",
+        config.instance,
+        "generator",
+        config.test_days,
+        config.seeds[1],
+        config.beta,
+        title="Generated days",
+        say=say,
+    )
+    test = made.test
+    results, certificates = score(made, contestants, say)
     meta = {
         "problem": "scheduling",
         "config": asdict(config),
@@ -172,10 +173,9 @@ def run(config: CompareConfig, out: Path, say: Callable[[str], None] = lambda te
         "bound_usd": {test.title: float(test.bound.mean())},
         "tuned": {"margin_without_v2g_sd": margin, "margin_control_sd": control},
         "gas_scale": model.gas_scale,
-        "hindsight_usd": float(top.plan_usd.mean()),
     }
     write_results(out, results, certificates, meta)
-    return Comparison((test,), (tuple(results),), {}, meta, CONTROL)
+    return Comparison((test,), (results,), {}, meta, CONTROL)
 
 
 def _plan(name: str, kind: type[DayAhead | AdjustablePlan], alpha: float) -> Contestant:

@@ -7,21 +7,20 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from agents import shared_battery_sizing
+from agents.boards import Board, score
 from agents.compare import (
     Comparison,
     Contestant,
     Outcome,
+    Result,
     TestSet,
     check_roles,
-    evaluate,
     read_config,
-    slug,
     write_results,
 )
-from agents.compare_lines import result_lines
-from agents.shared_battery_sizing import season_set
 from agents.trained import trained_agents
-from baselines.shared_battery.hindsight import Hindsight, hindsight
+from baselines.shared_battery.hindsight import hindsight
 from baselines.shared_battery.policies import (
     DensityThreshold,
     DynamicProgramme,
@@ -33,18 +32,18 @@ from baselines.shared_battery.policies import (
 from baselines.shared_battery.threshold import Threshold, density_range
 from baselines.shared_battery.verify_week import count_unserved, hindsight_certificate, week_policy_certificate
 from baselines.shared_battery.week_programme import online_bound
-from v2g_env.core.validate import number, require
+from v2g_env.core.validate import number
 from v2g_env.rollout import Episodes, rollout
 from v2g_env.shared_battery.instance import Instance
 from v2g_env.shared_battery.model import WEEK_TERMS, WeekModel
 from v2g_env.shared_battery.scenario import sample_weeks
 
-__all__ = ["DEFAULT_DAYS", "PROGRAMME", "CompareConfig", "evaluate_bundle", "run"]
+__all__ = ["BOARDS", "PROGRAMME", "CompareConfig", "board", "run"]
 
 PROGRAMME = "season programme"  # the policy that agents are set against
-DEFAULT_DAYS = 200  # episodes of an evaluation: weeks, or seasons
-_SIZING = "V2G/SharedBatterySizing-v0"
 _WEEKS = {"V2G/SharedBatteryAllocation-v0": False, "V2G/SharedBatteryAllocationPartial-v0": True}
+BOARDS = dict.fromkeys(_WEEKS, 200) | shared_battery_sizing.BOARDS  # environments, and weeks or seasons to evaluate
+_GRID = 2000  # units of the battery for bounds
 
 
 @dataclass(frozen=True)
@@ -84,9 +83,23 @@ class CompareConfig:
         return read_config(cls, path)
 
 
-def week_set(title: str, model: WeekModel, weeks: int, seed: int, beta: float, grid: int) -> tuple[TestSet, Hindsight]:
-    """Weeks that all policies share, with the bound of each."""
+def board(
+    env_id: str,
+    instance: Mapping[str, Any],
+    law_name: str,
+    weeks: int,
+    seed: int,
+    beta: float,
+    title: str = "fresh weeks",
+    grid: int = _GRID,
+    say: Callable[[str], None] = lambda text: None,
+) -> Board:
+    """Weeks (seasons, for the sizing environment) that all policies share, with bounds; see agents.boards.board_of."""
+    if env_id not in _WEEKS:
+        return shared_battery_sizing.board(env_id, instance, law_name, weeks, seed, beta, say=say)
+    model = WeekModel(Instance.from_dict(instance), law_name, _WEEKS[env_id])
     scenario = sample_weeks(model.instance, model.law, weeks, seed)
+    say(f"bounds of {weeks} weeks")
     top = hindsight(model, scenario, grid)
 
     def outcome(episodes: Episodes) -> Outcome:
@@ -109,22 +122,11 @@ def week_set(title: str, model: WeekModel, weeks: int, seed: int, beta: float, g
         per="week",
         bound_name="proven bound (hindsight)",
     )
-    return test, top
 
+    def certify(contestant: Contestant, result: Result) -> dict[str, Any]:
+        return week_policy_certificate(model, seed, result.episodes, contestant.name, beta, contestant.sha256)
 
-def evaluate_bundle(path: Path, law_name: str, days: int, seed: int, beta: float) -> list[str]:
-    """Return, gap and violations of a trained bundle on ``days`` fresh weeks, or seasons, one line each."""
-    from agents.bundle import load_bundle
-
-    bundle = load_bundle(path)
-    number("days", days, 1, 10**6, integer=True)
-    lot = Instance.from_dict(bundle.env_kwargs["instance"])
-    if bundle.env_id == _SIZING:
-        test, _ = season_set("fresh seasons", lot, law_name, days, seed, beta)
-    else:
-        require(bundle.env_id in _WEEKS, "env_id of the bundle", bundle.env_id, ", ".join([_SIZING, *_WEEKS]))
-        test, _ = week_set("fresh weeks", WeekModel(lot, law_name, _WEEKS[bundle.env_id]), days, seed, beta, 2000)
-    return result_lines(test, evaluate(Contestant(path.name, "agent", lambda _: bundle), test).row)
+    return Board(test, hindsight_certificate(model, seed, top, grid), certify)
 
 
 def run(config: CompareConfig, out: Path, say: Callable[[str], None] = lambda text: None) -> Comparison:
@@ -153,17 +155,19 @@ def run(config: CompareConfig, out: Path, say: Callable[[str], None] = lambda te
         Contestant(PROGRAMME, "baseline", lambda m: DynamicProgramme(m, config.grid)),
     ]
     contestants += trained_agents(config.agents, config.train_steps, config.seeds[2], config.instance, out, say)
-    grid = 5 * config.grid
-    say(f"evaluating {len(contestants)} policies on {config.test_weeks} weeks")
-    test, top = week_set("Generated weeks", model, config.test_weeks, config.seeds[1], config.beta, grid)
-    certificates = {"bound-generated-weeks": hindsight_certificate(model, test.seed, top, grid)}
-    results = []
-    for contestant in contestants:
-        result = evaluate(contestant, test)
-        results.append(result)
-        certificates[slug("policy", contestant.name)] = week_policy_certificate(
-            model, test.seed, result.episodes, contestant.name, config.beta, contestant.sha256
-        )
+    made = board(
+        "V2G/SharedBatteryAllocation-v0",
+        config.instance,
+        "generator",
+        config.test_weeks,
+        config.seeds[1],
+        config.beta,
+        title="Generated weeks",
+        grid=5 * config.grid,
+        say=say,
+    )
+    test = made.test
+    results, certificates = score(made, contestants, say)
     meta = {
         "problem": "shared_battery",
         "config": asdict(config),
@@ -174,7 +178,7 @@ def run(config: CompareConfig, out: Path, say: Callable[[str], None] = lambda te
         "alike": _alike(config, say),
     }
     write_results(out, results, certificates, meta)
-    return Comparison((test,), (tuple(results),), {}, meta, PROGRAMME)
+    return Comparison((test,), (results,), {}, meta, PROGRAMME)
 
 
 def _alike(config: CompareConfig, say: Callable[[str], None]) -> dict[str, float]:

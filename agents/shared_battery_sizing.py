@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.boards import Board, score
 from agents.compare import (
     Comparison,
     Contestant,
     Outcome,
+    Result,
     TestSet,
     check_roles,
-    evaluate,
     read_config,
     slug,
     write_results,
@@ -24,7 +25,7 @@ from agents.compare import (
 from agents.trained import trained_agents
 from baselines.shared_battery.programs import Solution, separate, solve
 from baselines.shared_battery.search import money_search, search
-from baselines.shared_battery.season_bound import Prices, prices
+from baselines.shared_battery.season_bound import prices
 from baselines.shared_battery.seasons import FixedSizes, bound_certificate, count_violations, policy_certificate
 from v2g_env.core.validate import number
 from v2g_env.rollout import Episodes
@@ -32,10 +33,11 @@ from v2g_env.shared_battery.instance import Instance
 from v2g_env.shared_battery.model import SIZING_TERMS, SizingModel
 from v2g_env.shared_battery.scenario import sample_seasons
 
-__all__ = ["SEARCHED", "CompareConfig", "run", "season_set"]
+__all__ = ["BOARDS", "SEARCHED", "CompareConfig", "board", "run"]
 
 Floats = NDArray[np.float64]
 
+BOARDS = {"V2G/SharedBatterySizing-v0": 200}  # environments, and seasons of an evaluation
 SEARCHED = "searched for money"  # the sizes that agents are set against
 
 
@@ -78,26 +80,30 @@ class CompareConfig:
         return read_config(cls, path)
 
 
-def season_set(
-    title: str,
-    lot: Instance,
+def board(
+    env_id: str,
+    instance: Mapping[str, Any],
     law_name: str,
     seasons: int,
     seed: int,
     beta: float,
+    title: str = "fresh seasons",
     own_kwh: Floats | None = None,
     shared_kwh: float = 0.0,
     steps: int = 100,
-) -> tuple[TestSet, Prices]:
-    """Seasons that all policies share, and the evidence of the bound on their mean.
+    say: Callable[[str], None] = lambda text: None,
+) -> Board:
+    """Seasons that all policies share, and the bound on their mean; see agents.boards.board_of.
 
     The bound starts from good sizes; where none are given, from the certified ones.
     """
+    lot = Instance.from_dict(instance)
     model = SizingModel(lot, law_name)
     scenario = sample_seasons(lot, model.law, seasons, seed)
     if own_kwh is None:
         found = solve(lot, source=model.law)
         own_kwh, shared_kwh = found.own_kwh, found.shared_kwh
+    say(f"bound of {seasons} seasons")
     evidence, cost = prices(lot, scenario, own_kwh, shared_kwh, steps)
 
     def outcome(episodes: Episodes) -> Outcome:
@@ -120,7 +126,11 @@ def season_set(
         per="season",
         bound_name="proven bound (any fixed sizes)",
     )
-    return test, evidence
+
+    def certify(contestant: Contestant, result: Result) -> dict[str, Any]:
+        return policy_certificate(model, seed, result.episodes, contestant.name, beta, contestant.sha256)
+
+    return Board(test, bound_certificate(model, seed, seasons, evidence, cost), certify)
 
 
 def run(config: CompareConfig, out: Path, say: Callable[[str], None] = lambda text: None) -> Comparison:
@@ -147,29 +157,23 @@ def run(config: CompareConfig, out: Path, say: Callable[[str], None] = lambda te
     promised = {"certified program": plans["certified program"].certificate["risk"]["eps"]}
     contestants = [_fixed(name, plan, promised.get(name)) for name, plan in plans.items()]
     contestants += trained_agents(config.agents, config.train_steps, config.seeds[2], config.instance, out, say)
-    say(f"evaluating {len(contestants)} policies on {config.test_seasons} seasons")
     best = plans[SEARCHED]
-    test, evidence = season_set(
-        "Generated seasons",
-        lot,
+    made = board(
+        "V2G/SharedBatterySizing-v0",
+        config.instance,
         "generator",
         config.test_seasons,
         config.seeds[1],
         beta,
+        "Generated seasons",
         best.own_kwh,
         best.shared_kwh,
         config.ascent_steps,
+        say,
     )
-    model, cost = test.model, float(test.model.separate_usd - test.bound[0])
-    certificates = {slug("sizes", name): plan.certificate for name, plan in plans.items()}
-    certificates["bound-generated-seasons"] = bound_certificate(model, test.seed, config.test_seasons, evidence, cost)
-    results = []
-    for contestant in contestants:
-        result = evaluate(contestant, test)
-        results.append(result)
-        certificates[slug("policy", contestant.name)] = policy_certificate(
-            model, test.seed, result.episodes, contestant.name, beta, contestant.sha256
-        )
+    test = made.test
+    results, certificates = score(made, contestants, say)
+    certificates |= {slug("sizes", name): plan.certificate for name, plan in plans.items()}
     meta = {
         "problem": "shared_battery_sizing",
         "config": asdict(config),
@@ -178,7 +182,7 @@ def run(config: CompareConfig, out: Path, say: Callable[[str], None] = lambda te
         "bound_usd": {test.title: float(test.bound[0])},
     }
     write_results(out, results, certificates, meta)
-    return Comparison((test,), (tuple(results),), plans, meta, SEARCHED)
+    return Comparison((test,), (results,), plans, meta, SEARCHED)
 
 
 def _fixed(name: str, plan: Solution, promised: float | None) -> Contestant:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from agents import price_chain, price_chain_bench, price_chain_report
+from agents.boards import evaluate_bundle
 from agents.cli import main
 from agents.compare_lines import agent_lines, table_lines
 from baselines.certificate import load
@@ -89,13 +90,13 @@ def test_a_trained_agent_takes_part_is_certified_and_can_be_evaluated(tmp_path):
     comparison = price_chain.run(config, tmp_path)
     exact = comparison.meta["exact"]
     assert exact["PPO"]["value_usd"] <= exact[price_chain.OPTIMUM]["value_usd"] + 1e-9
-    (policy,) = (tmp_path / "certificates").glob("policy-ppo.json")
+    (policy,) = (tmp_path / "certificates").glob("policy-ppo-estimated-chain.json")
     assert verify(load(policy), None).values["value_usd"] == pytest.approx(exact["PPO"]["value_usd"])
     (bundle,) = (tmp_path / "agents").glob("*/bundle")
-    lines = price_chain.evaluate_bundle(bundle, "generator", 100, 5, 1e-3)
+    lines = evaluate_bundle(bundle, "generator", 100, 5, 1e-3)
     assert f"{exact['PPO']['value_usd']:.4f}" in lines[-1]
     with pytest.raises(InvalidInputError, match="days"):
-        price_chain.evaluate_bundle(bundle, "generator", 0, 5, 1e-3)
+        evaluate_bundle(bundle, "generator", 0, 5, 1e-3)
 
 
 def test_a_chain_is_estimated_from_a_file_of_prices_and_the_certificate_carries_it(tmp_path, capsys):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from agents import scheduling, scheduling_report
+from agents.boards import evaluate_bundle
 from agents.cli import main
 from agents.compare_lines import agent_lines, table_lines
 from agents.report import write_report
@@ -64,7 +65,7 @@ def test_the_report_shows_every_policy_and_the_bound(days, tmp_path):
 def test_a_trained_bundle_is_evaluated_on_fresh_days(days):
     _, out = days
     bundle = next(out.glob("agents/*/bundle"))
-    lines = scheduling.evaluate_bundle(bundle, "normal", 2, 5, 1e-2)
+    lines = evaluate_bundle(bundle, "normal", 2, 5, 1e-2)
     assert [line.split()[0] for line in lines] == ["return", "gap", "violated"]
     assert "of normal" in lines[0]
 

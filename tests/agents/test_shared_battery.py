@@ -7,6 +7,7 @@ import pytest
 
 from agents import shared_battery, shared_battery_report, shared_battery_sizing, shared_battery_sizing_report
 from agents.bench import run_bench
+from agents.boards import evaluate_bundle
 from agents.cli import main
 from agents.compare_lines import agent_lines, table_lines
 from agents.report import write_report
@@ -105,7 +106,7 @@ def test_a_second_run_trains_nothing_again(weeks):
     _, out = weeks
     weights = next(out.glob("agents/*/bundle/policy.safetensors"))
     before = weights.stat().st_mtime_ns
-    lines = shared_battery.evaluate_bundle(weights.parent, "generator", 6, 5, 1e-2)
+    lines = evaluate_bundle(weights.parent, "generator", 6, 5, 1e-2)
     assert [line.split()[0] for line in lines] == ["return", "gap", "violated"]
     assert "$/week" in lines[0]
     assert weights.stat().st_mtime_ns == before
@@ -117,7 +118,7 @@ def test_a_sizing_bundle_is_evaluated_on_seasons(tmp_path):
 
     settings = load_config("shared_battery_sizing_ppo").replace(total_steps=1024)
     done = train(settings, tmp_path / "run", progress=False)
-    lines = shared_battery.evaluate_bundle(done.bundle, "generator", 4, 5, 1e-2)
+    lines = evaluate_bundle(done.bundle, "generator", 4, 5, 1e-2)
     assert "$/season" in lines[0]
 
 

@@ -77,7 +77,7 @@ def test_every_certificate_holds_and_names_the_trained_bundle(compared):
     for file in files:
         fleet = Instance.from_dict(FLEET) if file.name.startswith("policy-") else None
         assert check(load(file), fleet).claims
-    agent = load(out / "certificates" / "policy-ppo.json")
+    agent = load(out / "certificates" / "policy-ppo-generated-days.json")
     config = json.loads(next(out.glob("agents/*/bundle/config.json")).read_text())
     assert agent["policy_sha256"] == config["sha256"]
 
