@@ -102,17 +102,32 @@ _EXPLAINED = {
 
 
 def _compare(arguments: argparse.Namespace) -> None:
-    from agents.compare_lines import agent_lines, table_lines
+    require(arguments.all != (arguments.problem is not None), "problem", arguments.problem, "a problem, or --all")
+    require(not (arguments.quick and arguments.config), "--config", arguments.config, "none with --quick")
+    require(not (arguments.all and arguments.config), "--config", arguments.config, "none with --all")
+    for i, problem in enumerate(_COMPARED if arguments.all else (arguments.problem,)):
+        if i:
+            print()
+        folder = Path(arguments.out or "results")
+        _compare_one(problem, arguments, folder / problem if arguments.all or not arguments.out else folder)
+
+
+def _compare_one(name: str, arguments: argparse.Namespace, out: Path) -> None:
+    from agents.compare_lines import agent_lines, ladder_lines, table_lines
     from agents.report import write_report
 
-    problem = arguments.problem.replace("-", "_")
+    problem = name.replace("-", "_")
     module = importlib.import_module(f"agents.{problem}")
-    config = module.CompareConfig.from_file(arguments.config) if arguments.config else module.CompareConfig()
-    out = Path(arguments.out or f"results/{arguments.problem}")
+    if arguments.quick:
+        out = out.with_name(f"{out.name}-quick")
+        config = module.CompareConfig.quick()
+    else:
+        config = module.CompareConfig.from_file(arguments.config) if arguments.config else module.CompareConfig()
     comparison = module.run(config, out, clock())
     page = write_report(comparison, out)
     for number, (test, results) in enumerate(zip(comparison.tests, comparison.results, strict=True)):
         print("\n" + "\n".join(table_lines(test, results) + agent_lines(comparison, number)))
+        print("\n".join(ladder_lines(test, results)))
     print("\n*: trained here. " + _EXPLAINED[problem].format(beta=config.beta))
     print(f"\nreport: {page}\ncheck:  v2g check {out}/certificates/*.json")
 
@@ -184,9 +199,11 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--seed", type=int, default=3)
     evaluate.add_argument("--beta", type=float, default=1e-5)
     compare = command("compare", _compare, "compare certified answers, heuristics and agents on the same days")
-    compare.add_argument("problem", choices=_COMPARED)
+    compare.add_argument("problem", nargs="?", choices=_COMPARED)
+    compare.add_argument("--all", action="store_true", help="all problems, one after the other")
+    compare.add_argument("--quick", action="store_true", help="small sizes for a first look")
     compare.add_argument("--config", help="TOML file with fields of the comparison")
-    compare.add_argument("--out", help="results folder (default results/PROBLEM)")
+    compare.add_argument("--out", help="results folder (default results/PROBLEM; with --all one folder for each below)")
     study = command("study", _study, "what certificates promise and what is observed; published tables beside ours")
     study.add_argument("problem", choices=_PROBLEMS)
     study.add_argument("--instance", help="TOML or JSON file with fields of the instance")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from agents.compare import Comparison, Result, Row, TestSet, named, paired
 from v2g_env.metrics import mean_interval
 
-__all__ = ["agent_lines", "result_lines", "table_lines"]
+__all__ = ["agent_lines", "ladder_lines", "result_lines", "table_lines"]
 
 
 def agent_lines(comparison: Comparison, number: int) -> list[str]:
@@ -51,13 +51,43 @@ def table_lines(test: TestSet, results: Sequence[Result]) -> list[str]:
     return lines
 
 
+def ladder_lines(test: TestSet, results: Sequence[Result]) -> list[str]:
+    """What lies between the policies and what nobody can earn, each as far as it is known.
+
+    The optimum of all policies lies between the best policy here and the bound; losses are measured against both.
+    """
+    bound = mean_interval(test.bound, test.units).mean
+    rows = sorted((result.row for result in results), key=lambda row: row.mean_usd)
+    best = rows[-1]
+    agents = [row for row in rows if row.kind == "agent"]
+    safe = [row for row in rows if row.promised is not None and row.mean_usd > 0.0]
+    unit = f"$/{test.per}"
+    lines = []
+    if test.oracle is not None:
+        oracle = mean_interval(test.oracle, test.units).mean
+        lines.append(f"value of information: {oracle - bound:.2f} to {oracle - best.mean_usd:.2f} {unit}")
+    if agents:
+        learned = agents[-1]
+        low = best.mean_usd - learned.mean_usd
+        lines.append(f"learning loss of {learned.policy}: {low:.2f} to {learned.gap_usd:.2f} {unit}")
+    if safe:
+        kept = safe[-1]
+        low = best.mean_usd - kept.mean_usd
+        lines.append(f"price of the promise of {kept.policy}: {low:.2f} to {kept.gap_usd:.2f} {unit}")
+    lines.append(
+        f"certified gap of {best.policy}: {best.gap_usd:.2f} {unit} [{best.gap_low_usd:.2f}, {best.gap_high_usd:.2f}], "
+        f"{best.gap_percent:.1f} % of the bound"
+    )
+    return lines
+
+
 def result_lines(test: TestSet, row: Row) -> list[str]:
     """Return, gap and violations of one policy in words."""
     return [
         f"return    {row.mean_usd:.2f} $/{row.per}, 95 % [{row.low_usd:.2f}, {row.high_usd:.2f}], {test.size} of "
         f"{row.law}",
-        f"gap       {row.gap_usd:.2f} $/{row.per} to the proven bound, at most {row.gap_limit_usd:.2f} (95 %, "
-        "asymptotic)",
+        f"gap       {row.gap_usd:.2f} $/{row.per} to the proven bound, {row.gap_percent:.1f} % of it, at most "
+        f"{row.gap_limit_usd:.2f} (95 %, asymptotic)",
         f"violated  {row.violated:g} of {row.trials} {row.trial}, probability at most {row.limit:.4f} (confidence 1 - "
         f"{test.beta:g})",
     ]

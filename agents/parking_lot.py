@@ -85,6 +85,13 @@ class CompareConfig:
         Instance.from_dict(self.instance)
 
     @classmethod
+    def quick(cls) -> CompareConfig:
+        """Small sizes for a first look; the figures are rough."""
+        return cls(
+            n_samples=2000, train_days=500, test_days=500, redraws=5, rho=(0.01, 0.003), train_steps=(332_800, 15_000)
+        )
+
+    @classmethod
     def from_file(cls, path: str | Path) -> CompareConfig:
         """Read a TOML file; unknown keys raise InvalidInputError."""
         return read_config(cls, path)

@@ -89,6 +89,11 @@ class CompareConfig:
         Instance.from_dict(self.instance)
 
     @classmethod
+    def quick(cls) -> CompareConfig:
+        """Small sizes for a first look; the figures are rough."""
+        return cls(test_days=1000, q_days=100_000, train_steps=(368_640,))
+
+    @classmethod
     def from_file(cls, path: str | Path) -> CompareConfig:
         """Read a TOML file; unknown keys raise InvalidInputError."""
         return read_config(cls, path)

@@ -77,6 +77,11 @@ class CompareConfig:
             array(name, getattr(self, name), (None,), 0.0, float(lot.aggregators + lot.turbines))
 
     @classmethod
+    def quick(cls) -> CompareConfig:
+        """Small sizes for a first look; the figures are rough."""
+        return cls(train_days=5, test_days=20, alphas=(1.0, 4.0), train_steps=(245_760, 15_000))
+
+    @classmethod
     def from_file(cls, path: str | Path) -> CompareConfig:
         """Read a TOML file; unknown keys raise InvalidInputError."""
         return read_config(cls, path)

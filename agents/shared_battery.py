@@ -78,6 +78,11 @@ class CompareConfig:
         Instance.from_dict(self.instance)
 
     @classmethod
+    def quick(cls) -> CompareConfig:
+        """Small sizes for a first look; the figures are rough."""
+        return cls(train_weeks=40, test_weeks=100, grid=200, train_steps=(504_000,))
+
+    @classmethod
     def from_file(cls, path: str | Path) -> CompareConfig:
         """Read a TOML file; unknown keys raise InvalidInputError."""
         return read_config(cls, path)

@@ -75,6 +75,11 @@ class CompareConfig:
         Instance.from_dict(self.instance)
 
     @classmethod
+    def quick(cls) -> CompareConfig:
+        """Small sizes for a first look; the figures are rough."""
+        return cls(train_days=5_000, hold_out_days=20_000, test_seasons=60, ascent_steps=60, train_steps=(102_400,))
+
+    @classmethod
     def from_file(cls, path: str | Path) -> CompareConfig:
         """Read a TOML file; unknown keys raise InvalidInputError."""
         return read_config(cls, path)

@@ -87,6 +87,11 @@ class CompareConfig:
         Instance.from_dict(self.instance)
 
     @classmethod
+    def quick(cls) -> CompareConfig:
+        """Small sizes for a first look; the figures are rough."""
+        return cls(seconds_per_day=0.2, train_months=5, test_months=3, certified_days=1, train_steps=(150_000,))
+
+    @classmethod
     def from_file(cls, path: str | Path) -> CompareConfig:
         """Read a TOML file; unknown keys raise InvalidInputError."""
         return read_config(cls, path)
