@@ -17,7 +17,7 @@ from v2g_env.core.policy import Policy
 from v2g_env.core.validate import number, require
 from v2g_env.registration import ENVIRONMENTS
 
-__all__ = ["Board", "board_of", "default_periods", "evaluate_bundle", "module_of", "score"]
+__all__ = ["Board", "board_of", "default_periods", "evaluate_bundle", "module_of", "score", "world_of"]
 
 Data = dict[str, Any]
 
@@ -90,6 +90,19 @@ def board_of(
     number("beta", beta, 0.0, 1.0, open_low=True, open_high=True)
     options: dict[str, Any] = {} if plan_kwh is None else {"plan_kwh": plan_kwh}
     return module.board(env_id, instance or {}, law, count, seed, beta, say=say, **options)  # type: ignore[no-any-return]
+
+
+def world_of(
+    env_id: str,
+    instance: Mapping[str, Any],
+    law: str,
+    periods: int,
+    seed: int,
+    plan_kwh: Sequence[float] | None = None,
+) -> tuple[Any, Any]:
+    """Model and scenarios of the board with the same arguments; no bound is computed."""
+    options: dict[str, Any] = {} if plan_kwh is None else {"plan_kwh": plan_kwh}
+    return module_of(env_id).world(env_id, instance, law, periods, seed, **options)  # type: ignore[no-any-return]
 
 
 def score(

@@ -14,34 +14,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.config import TrainConfig
+from agents.hyperparameters import ALGORITHMS, RecurrentPPOParams
 from agents.normaliser import Normaliser
 from v2g_env.core.validate import InvalidInputError
 
 __all__ = [
-    "ACTIVATION",
     "CONFIG",
     "FORMAT",
     "NORMALISER",
     "WEIGHTS",
     "BundleError",
     "check_tensors",
+    "described",
     "digest",
     "read_files",
     "write_folder",
 ]
 
-FORMAT = "v2g-env bundle 1"
+FORMAT = "v2g-env bundle 2"
 CONFIG, WEIGHTS = "config.json", "policy.safetensors"
-ACTIVATION = {"ppo": "tanh", "sac": "relu"}
 NORMALISER = {"clip": Normaliser.clip, "epsilon": Normaliser.epsilon}
 _KEYS: dict[str, Any] = {
     "format": str,
     "algorithm": str,
     "activation": str,
     "net_arch": list,
+    "lstm_size": (int, type(None)),
     "observation_size": int,
     "action_kind": str,
     "action_size": int,
+    "base": (dict, type(None)),
     "normaliser": (dict, type(None)),
     "env_id": str,
     "env_kwargs": dict,
@@ -54,7 +56,6 @@ _KEYS: dict[str, Any] = {
     "weights_sha256": str,
     "sha256": str,
 }
-_BEFORE = {"action_kind": "box"}  # what bundles mean that were written before the key existed
 _MAX_CONFIG, _MAX_WEIGHTS = 4_000_000, 500_000_000  # bytes; far above anything this package writes
 
 
@@ -103,7 +104,6 @@ def read_files(path: Path) -> tuple[dict[str, Any], bytes]:
     _check_keys(config)
     if config["sha256"] != digest(config):
         raise BundleError(f"sha256 of {CONFIG} = {digest(config)}; allowed: {config['sha256']}, which it states itself")
-    config = _BEFORE | config
     _check_meaning(config)
     weights = _bytes(path / WEIGHTS, _MAX_WEIGHTS)
     _refuse_code(WEIGHTS, weights)
@@ -149,38 +149,29 @@ def _parse(text: bytes) -> dict[str, Any]:
 
 def _check_keys(config: Mapping[str, Any]) -> None:
     if config.get("format") != FORMAT:
-        raise BundleError(f"format = {config.get('format')!r:.80}; allowed: {FORMAT!r}")
+        raise BundleError(
+            f"format = {config.get('format')!r:.80}; allowed: {FORMAT!r}. A bundle of another version of v2g-env needs "
+            "that version, or training again"
+        )
     for key in config:
         if key not in _KEYS:
             raise BundleError(f"key of {CONFIG} = {key!r:.80}; allowed: {', '.join(_KEYS)}")
-    given = _BEFORE | dict(config)
     for key, kind in _KEYS.items():
-        if key not in given:
+        if key not in config:
             raise BundleError(f"{key} = missing; allowed: every key of a bundle")
-        if not isinstance(given[key], kind) or isinstance(given[key], bool):
-            raise BundleError(f"{key} = {given[key]!r:.80}; allowed: {kind}")
+        if not isinstance(config[key], kind) or isinstance(config[key], bool):
+            raise BundleError(f"{key} = {config[key]!r:.80}; allowed: {kind}")
 
 
 def _check_meaning(config: Mapping[str, Any]) -> None:
     """Everything that follows from the training configuration must agree with it."""
     try:
         train = TrainConfig.from_dict(config["train_config"])
-        instance_hash = train.env.build().hash
+        follows = described(train, config["env_kwargs"].get("plan_kwh"))
+        del follows["train_config"]  # its hash says the same
     except (InvalidInputError, TypeError) as error:
         raise BundleError(f"train_config = not valid here ({error}); allowed: one this version can read") from None
     plan = config["env_kwargs"].get("plan_kwh")
-    follows = {
-        "algorithm": train.algorithm,
-        "activation": ACTIVATION[train.algorithm],
-        "net_arch": list(train.hyperparameters.net_arch),
-        "normaliser": NORMALISER if train.hyperparameters.normalize_observation else None,
-        "action_kind": train.env.action_kind,
-        "env_id": train.env.id,
-        "env_kwargs": {"instance": dict(train.env.instance), "law": train.env.law, "plan_kwh": plan},
-        "instance_hash": instance_hash,
-        "train_config_hash": train.hash,
-        "seed": train.seed,
-    }
     for key, wanted in follows.items():
         if config[key] != wanted:
             raise BundleError(f"{key} = {config[key]!r:.120}; allowed: {wanted!r:.120}, as in train_config")
@@ -189,10 +180,32 @@ def _check_meaning(config: Mapping[str, Any]) -> None:
         raise BundleError(f"plan_kwh = {plan!r:.80}; allowed: null or numbers")
 
 
+def described(train: TrainConfig, plan_kwh: list[float] | None) -> dict[str, Any]:
+    """The entries of config.json that follow from the training configuration."""
+    params = train.hyperparameters
+    base = {"name": train.base, "parameters": dict(train.base_parameters), "scale": train.residual_scale}
+    return {
+        "algorithm": train.algorithm,
+        "activation": ALGORITHMS[train.algorithm].activation,
+        "net_arch": list(params.net_arch),
+        "lstm_size": params.lstm_size if isinstance(params, RecurrentPPOParams) else None,
+        "normaliser": NORMALISER if params.normalize_observation else None,
+        "action_kind": train.env.action_kind,
+        "base": None if train.base is None else base,
+        "env_id": train.env.id,
+        "env_kwargs": {"instance": dict(train.env.instance), "law": train.env.law, "plan_kwh": plan_kwh},
+        "instance_hash": train.env.build().hash,
+        "train_config": train.to_dict(),
+        "train_config_hash": train.hash,
+        "seed": train.seed,
+    }
+
+
 def _shapes(config: Mapping[str, Any]) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Data type and shape of every tensor that the configuration asks for."""
     d, k = config["observation_size"], config["action_size"]
-    widths = [d, *config["net_arch"]]
+    memory = config["lstm_size"]
+    widths = [d if memory is None else memory, *config["net_arch"]]
     shapes: dict[str, tuple[str, tuple[int, ...]]] = {}
 
     def linear(name: str, rows: int, columns: int) -> None:
@@ -202,9 +215,14 @@ def _shapes(config: Mapping[str, Any]) -> dict[str, tuple[str, tuple[int, ...]]]
     for i, (left, right) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
         linear(f"layers.{i}", right, left)
     linear("head", k, widths[-1])
-    if config["algorithm"] == "sac":
+    if memory is not None:
+        for part, columns in (("ih", d), ("hh", memory)):
+            shapes[f"lstm.weight_{part}"] = ("float32", (4 * memory, columns))
+            shapes[f"lstm.bias_{part}"] = ("float32", (4 * memory,))
+    acting = ALGORITHMS[config["algorithm"]].acting
+    if acting == "squashed":
         linear("log_std", k, widths[-1])
-    elif config["action_kind"] == "box":
+    elif acting == "gaussian" and config["action_kind"] == "box":
         shapes["log_std"] = ("float32", (k,))
     if config["normaliser"] is not None:
         shapes |= {f"normaliser.{name}": ("float64", (d,)) for name in ("mean", "variance")}

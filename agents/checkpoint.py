@@ -3,9 +3,7 @@
 A checkpoint is a bundle (so it can be evaluated like one) with two more files: training.safetensors holds all network
 parameters, the optimisers' moments, the entropy weight and the replay buffer; training.json the counters. Episodes and
 random generators are not stored: at every checkpoint they start afresh from a seed that depends on (seed, step) only,
-in the uninterrupted run too, so that resuming from a periodic checkpoint repeats it exactly. After an interruption
-(Ctrl-C) the checkpoint lies between two periodic ones: the run goes on correctly, but with other draws than it would
-have had.
+in the uninterrupted run too, so that resuming from a checkpoint repeats it exactly, however the run was stopped.
 """
 
 from __future__ import annotations
@@ -23,13 +21,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.bundle import save_bundle
-from agents.bundle_files import BundleError, read_files
+from agents.bundle_files import BundleError, read_files, write_folder
 from agents.config import TrainConfig
+from agents.learners import policy_tensors
 from agents.normaliser import Normaliser
 
-__all__ = ["Counters", "discard", "newest", "policy_tensors", "restore", "save"]
+__all__ = [
+    "DIVERGED",
+    "INTERRUPTED",
+    "Counters",
+    "discard",
+    "folders",
+    "newest",
+    "restore",
+    "save",
+    "save_diverged",
+    "tidy",
+]
 
 TENSORS, COUNTERS = "training.safetensors", "training.json"
+INTERRUPTED, DIVERGED = "interrupted", "diverged"
 _REPLAY = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 _KEEP = 2
 _log = logging.getLogger(__name__)
@@ -46,6 +57,7 @@ class Counters(NamedTuple):
         episodes: finished episodes.
         updates: the algorithm's own count of updates.
         replay_size, replay_position: transitions in the replay buffer, and where the next one goes.
+        violation_price_usd: price of a violated step in the learner's reward [$].
     """
 
     steps: int = 0
@@ -54,26 +66,7 @@ class Counters(NamedTuple):
     updates: int = 0
     replay_size: int = 0
     replay_position: int = 0
-
-
-def policy_tensors(model: Any, algorithm: str, normaliser: Normaliser | None) -> Arrays:
-    """The acting part of a stable-baselines3 model under the bundle's names."""
-    state = {name: value.detach().cpu().numpy().copy() for name, value in model.policy.state_dict().items()}
-    body, head = {"ppo": ("mlp_extractor.policy_net", "action_net"), "sac": ("actor.latent_pi", "actor.mu")}[algorithm]
-    names = [name for name in state if name.startswith(f"{body}.") and name.endswith(".weight")]
-    tensors: Arrays = {}
-    for i, name in enumerate(sorted(names, key=lambda name: int(name.split(".")[-2]))):
-        tensors[f"layers.{i}.weight"] = state[name]
-        tensors[f"layers.{i}.bias"] = state[name.removesuffix("weight") + "bias"]
-    for part in ("weight", "bias"):
-        tensors[f"head.{part}"] = state[f"{head}.{part}"]
-        if algorithm == "sac":
-            tensors[f"log_std.{part}"] = state[f"actor.log_std.{part}"]
-    if algorithm == "ppo" and "log_std" in state:  # choices have none
-        tensors["log_std"] = state["log_std"]
-    if normaliser is not None:
-        tensors |= {f"normaliser.{name}": value for name, value in normaliser.arrays().items()}
-    return tensors
+    violation_price_usd: float = 0.0
 
 
 def _references(model: Any) -> dict[str, Any]:
@@ -117,24 +110,47 @@ def save(
     extra = {TENSORS: raw, COUNTERS: json.dumps(facts, allow_nan=False).encode()}
     policy = policy_tensors(model, train.algorithm, normaliser)
     save_bundle(path, train, policy, counters.steps, plan_kwh, extra)
-    for old in _folders(out_dir)[_KEEP:]:
+    for old in folders(out_dir)[_KEEP:]:
         shutil.rmtree(old, ignore_errors=True)
     return path
 
 
-def _folders(out_dir: Path) -> list[Path]:
+def save_diverged(out_dir: Path, model: Any, normaliser: Normaliser | None, counters: Counters, message: str) -> Path:
+    """Write the state of a training that is no longer finite, for inspection; nothing reads it again."""
+    from safetensors.numpy import save as to_bytes
+
+    tensors = {name: np.array(value.cpu().numpy(), order="C") for name, value in _references(model).items()}
+    if normaliser is not None:
+        tensors |= {f"normaliser.{name}": value for name, value in normaliser.arrays().items()}
+    facts = counters._asdict() | {"message": message}
+    path = out_dir / DIVERGED
+    write_folder(path, {TENSORS: to_bytes(tensors), COUNTERS: json.dumps(facts).encode()})
+    return path
+
+
+def tidy(out_dir: Path) -> None:
+    """Remove what a killed process left half written; its names are its own."""
+    for name in ("checkpoint", "bundle", INTERRUPTED, DIVERGED):
+        for path in out_dir.glob(f".{name}-*"):
+            shutil.rmtree(path, ignore_errors=True)
+    for path in out_dir.glob("*.part"):
+        path.unlink(missing_ok=True)
+
+
+def folders(out_dir: Path) -> list[Path]:
+    """All checkpoints, the newest first."""
     return sorted((path for path in out_dir.glob("checkpoint-*") if path.is_dir()), reverse=True)
 
 
 def discard(out_dir: Path) -> None:
-    """Remove all checkpoints."""
-    for path in _folders(out_dir):
+    """Remove all checkpoints, and what an interruption or a divergence left."""
+    for path in (*folders(out_dir), out_dir / INTERRUPTED, out_dir / DIVERGED):
         shutil.rmtree(path, ignore_errors=True)
 
 
 def newest(out_dir: Path) -> tuple[Counters, Arrays] | None:
     """The newest complete checkpoint, None if there is none; damaged ones are passed over with a warning."""
-    for path in _folders(out_dir):
+    for path in folders(out_dir):
         try:
             return _read(path)
         except (BundleError, OSError, KeyError, TypeError, ValueError) as error:

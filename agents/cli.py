@@ -1,4 +1,4 @@
-"""The command ``v2g``: envs, solve, check, train, evaluate, compare, study, bench."""
+"""The command ``v2g``: envs, solve, check, train, evaluate, compare, sweep, leaderboard, study, bench."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from typing import Any
 
 from agents.bundle_files import BundleError
 from agents.cli_solve import add_solve, clock, instance_of
+from agents.protocol_cli import add_leaderboard, leaderboard_command
+from agents.sweep_cli import add_sweep
 from baselines.certificate import CertificateError
 from baselines.solve import SolverError
 from v2g_env.core.validate import InvalidInputError, require
@@ -71,6 +73,8 @@ def _train(arguments: argparse.Namespace) -> None:
     out = Path(arguments.out or f"results/agents/{Path(arguments.config).stem}-{config.hash[:12]}-{config.seed}")
     result = train(config, out, plan_kwh=plan)
     print(f"bundle: {result.bundle}")
+    if result.reason == "diverged":
+        raise InvalidInputError(f"training diverged: {result.message}; the bundle is the last healthy checkpoint")
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
@@ -80,18 +84,19 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         print(line)
 
 
+_GAP = "gap: certified distance to the proven bound, in % of it: mean of bound - (return - z), z the luck of the days"
 _EXPLAINED = {
-    "parking_lot": "gap: distance to the best trajectories that see the future, in % of what these earn;\n"
+    "parking_lot": f"{_GAP};\n"
     "violated: days on which energy fixed at the gate could not be kept; limit: upper confidence limit of that;\n"
     "promised: certified beforehand (both with confidence 1 - {beta:g}); µs: time per decision.",
-    "stackelberg": "$/day: above no rebates; gap: distance to the proven bound of each day, in % of it;\n"
+    "stackelberg": f"$/day: above no rebates; {_GAP};\n"
     "violated: hours in which cars could not deliver the bid in full; limit: upper limit of their mean\n"
     "probability (confidence 1 - {beta:g}); promised: for every bid; µs: time per decision.",
-    "shared_battery": "gap: distance to the best choices that see the future, in % of what these earn;\n"
+    "shared_battery": f"{_GAP};\n"
     "violated: visits of a driver that end with his request refused; limit: upper limit of their mean\n"
     "probability (confidence 1 - {beta:g}); µs: time per decision.",
-    "scheduling": "$/day: saved against a day without V2G that is known; gap: distance to the best plans that see\n"
-    "the future, in % of what these save; violated: steps with missing energy or an overloaded line; limit:\n"
+    "scheduling": f"$/day: saved against a day without V2G that is known; {_GAP};\n"
+    "violated: steps with missing energy or an overloaded line; limit:\n"
     "upper limit of their mean probability (confidence 1 - {beta:g}); µs: time per decision.",
     "price_chain": "gap: distance to the exact optimum of the chain, in % of it; violated: days that end with less\n"
     "than the target stored; limit: upper limit of their probability (confidence 1 - {beta:g}); µs: time per decision.",
@@ -212,6 +217,8 @@ def _parser() -> argparse.ArgumentParser:
     kinds = ["trips", "charging", "norwegian"]
     study.add_argument("--log-kind", default="charging", choices=kinds, help="of the log (default charging)")
     study.add_argument("--out", help="results folder (default results/study-PROBLEM)")
+    add_sweep(command("sweep", None, "train and evaluate configurations x seeds, here or on a Ray cluster"))
+    add_leaderboard(command("leaderboard", leaderboard_command, "score policies and bounds on fixed scenario sets"))
     bench = command("bench", _bench, "measure speed: environments, programs, bounds")
     parts = ["all", "env", "programs", "risk", "stackelberg", "shared-battery", "scheduling", "price-chain"]
     bench.add_argument("part", nargs="?", default="all", choices=parts)

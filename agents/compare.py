@@ -178,12 +178,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Result:
-    """A row, the returns it was made from, and the mean of every money term [$]."""
+    """A row, the returns it was made from, the mean of every money term, and the certified gap of every period [$]."""
 
     row: Row
     returns: Floats
     money: dict[str, float]
     episodes: Episodes
+    gap: Floats
 
 
 @dataclass(frozen=True)
@@ -287,7 +288,7 @@ def evaluate(contestant: Contestant, test: TestSet) -> Result:
         decision_us=1e6 * episodes.decision_s,
     )
     money = dict(zip(test.terms, (episodes.money.mean(axis=0) / test.days).tolist(), strict=True))
-    return Result(row, returns, money, episodes)
+    return Result(row, returns, money, episodes, gap)
 
 
 def paired(first: Result, second: Result, test: TestSet) -> tuple[float, float]:

@@ -33,7 +33,7 @@ def table_lines(test: TestSet, results: Sequence[Result]) -> list[str]:
                 f"{r.policy} *" if r.kind == "agent" else r.policy,
                 f"{r.mean_usd:.2f}",
                 f"{(r.high_usd - r.low_usd) / 2:.2f}",
-                f"{r.gap_percent:.0f}%",
+                f"{r.gap_percent:.1f}%",
                 f"{100 * r.frequency:.1f}%",
                 f"{100 * r.limit:.1f}%",
                 "" if r.promised is None else f"{100 * r.promised:.1f}%",
@@ -41,7 +41,7 @@ def table_lines(test: TestSet, results: Sequence[Result]) -> list[str]:
             ]
         )
     bound = mean_interval(test.bound, test.units).mean
-    cells.append([test.bound_name, f"{bound:.2f}", "", "0%", "", "", "", ""])
+    cells.append([test.bound_name, f"{bound:.2f}", "", "0.0%", "", "", "", ""])
     widths = [max(len(line[k]) for line in cells) for k in range(len(cells[0]))]
     lines = [f"{test.title}: {test.size}, the same for every policy"]
     for line in cells:
@@ -56,23 +56,22 @@ def ladder_lines(test: TestSet, results: Sequence[Result]) -> list[str]:
 
     The optimum of all policies lies between the best policy here and the bound; losses are measured against both.
     """
-    bound = mean_interval(test.bound, test.units).mean
-    rows = sorted((result.row for result in results), key=lambda row: row.mean_usd)
+    rows = sorted((result.row for result in results), key=lambda row: -row.gap_usd)
     best = rows[-1]
     agents = [row for row in rows if row.kind == "agent"]
     safe = [row for row in rows if row.promised is not None and row.mean_usd > 0.0]
     unit = f"$/{test.per}"
     lines = []
     if test.oracle is not None:
-        oracle = mean_interval(test.oracle, test.units).mean
-        lines.append(f"value of information: {oracle - bound:.2f} to {oracle - best.mean_usd:.2f} {unit}")
+        most = mean_interval(test.oracle, test.units).mean - best.mean_usd
+        lines.append(f"value of information: {most - best.gap_usd:.2f} to {most:.2f} {unit}")
     if agents:
         learned = agents[-1]
-        low = best.mean_usd - learned.mean_usd
+        low = learned.gap_usd - best.gap_usd
         lines.append(f"learning loss of {learned.policy}: {low:.2f} to {learned.gap_usd:.2f} {unit}")
     if safe:
         kept = safe[-1]
-        low = best.mean_usd - kept.mean_usd
+        low = kept.gap_usd - best.gap_usd
         lines.append(f"price of the promise of {kept.policy}: {low:.2f} to {kept.gap_usd:.2f} {unit}")
     lines.append(
         f"certified gap of {best.policy}: {best.gap_usd:.2f} {unit} [{best.gap_low_usd:.2f}, {best.gap_high_usd:.2f}], "

@@ -11,127 +11,42 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar
 
-import numpy as np
-
-from v2g_env.core.validate import InvalidInputError, array, number, require
+from agents.bases import check_base
+from agents.hyperparameters import (
+    ALGORITHMS,
+    MaskablePPOParams,
+    OffPolicyParams,
+    OnPolicyParams,
+    Params,
+    PPOParams,
+    RecurrentPPOParams,
+    SACParams,
+    TD3Params,
+    TQCParams,
+    named,
+    settle,
+)
+from agents.teachers import Imitation, check_teacher
+from v2g_env.core.validate import InvalidInputError, number, require
 from v2g_env.registration import ENVIRONMENTS
 
-__all__ = ["ALGORITHMS", "EnvConfig", "PPOParams", "SACParams", "TrainConfig", "load", "shipped"]
+__all__ = [
+    "ALGORITHMS",
+    "EnvConfig",
+    "MaskablePPOParams",
+    "PPOParams",
+    "RecurrentPPOParams",
+    "SACParams",
+    "TD3Params",
+    "TQCParams",
+    "TrainConfig",
+    "load",
+    "shipped",
+]
 
-SCHEDULES = ("constant", "linear")
-_BIG = 1_000_000_000
 _Built = TypeVar("_Built")
-
-
-@dataclass(frozen=True)
-class PPOParams:
-    """Hyperparameters of proximal policy optimisation.
-
-    Attributes:
-        n_steps: steps per environment between two updates; whole episodes if a multiple of the horizon.
-        batch_size: minibatch; must divide n_steps x num_envs.
-        n_epochs: passes over each rollout.
-        learning_rate: of Adam.
-        learning_rate_schedule: "linear" falls to zero at total_steps, "constant" stays.
-        gamma, gae_lambda: discount, and the weight of longer advantage estimates.
-        clip_range: trust region of the probability ratio.
-        ent_coef: weight of the entropy bonus.
-        net_arch: widths of the hidden layers (tanh) of actor and of critic.
-        log_std_init: logarithm of the first exploration noise; box actions only.
-        action_start: mean action of the untrained policy, one number per action; () for zeros; box actions only.
-        normalize_observation: subtract a running mean and divide by a running deviation.
-    """
-
-    n_steps: int = 26
-    batch_size: int = 832
-    n_epochs: int = 6
-    learning_rate: float = 5e-4
-    learning_rate_schedule: str = "linear"
-    gamma: float = 1.0
-    gae_lambda: float = 0.95
-    clip_range: float = 0.2
-    ent_coef: float = 0.0
-    net_arch: tuple[int, ...] = (64, 64)
-    log_std_init: float = -1.0
-    action_start: tuple[float, ...] = ()
-    normalize_observation: bool = True
-
-    def __post_init__(self) -> None:
-        """Check every field."""
-        for name in ("n_steps", "batch_size"):
-            number(name, getattr(self, name), 2, _BIG, integer=True)
-        number("n_epochs", self.n_epochs, 1, 1000, integer=True)
-        number("gae_lambda", self.gae_lambda, 0, 1)
-        number("clip_range", self.clip_range, 0, 1, open_low=True)
-        number("ent_coef", self.ent_coef, 0, 10)
-        number("log_std_init", self.log_std_init, -10, 2)
-        if np.shape(self.action_start) != (0,):
-            array("action_start", self.action_start, (None,), -2.0, 2.0)
-        object.__setattr__(self, "action_start", tuple(map(float, self.action_start)))
-        schedule = self.learning_rate_schedule
-        require(schedule in SCHEDULES, "learning_rate_schedule", schedule, ", ".join(SCHEDULES))
-        _check_shared(self)
-
-
-@dataclass(frozen=True)
-class SACParams:
-    """Hyperparameters of soft actor-critic.
-
-    Attributes:
-        learning_rate: of Adam, for actor, critics and entropy weight.
-        buffer_size: transitions kept for replay.
-        batch_size: transitions per gradient step.
-        gamma, tau: discount, and how fast the target critics follow.
-        train_freq: steps of the vector environment between two updates.
-        gradient_steps: gradient steps per update.
-        learning_starts: transitions collected with random actions before the first update; the normaliser is fitted
-            on these and fixed from then on, so that the replay buffer stays consistent.
-        ent_coef: "auto" or a fixed entropy weight.
-        net_arch: widths of the hidden layers (ReLU) of actor and of critics.
-        normalize_observation: subtract the normaliser's mean and divide by its deviation.
-    """
-
-    learning_rate: float = 3e-4
-    buffer_size: int = 200_000
-    batch_size: int = 256
-    gamma: float = 1.0
-    tau: float = 0.005
-    train_freq: int = 1
-    gradient_steps: int = 8
-    learning_starts: int = 5_000
-    ent_coef: str | float = "auto"
-    net_arch: tuple[int, ...] = (64, 64)
-    normalize_observation: bool = True
-
-    def __post_init__(self) -> None:
-        """Check every field."""
-        number("buffer_size", self.buffer_size, 1, _BIG, integer=True)
-        number("batch_size", self.batch_size, 1, _BIG, integer=True)
-        number("tau", self.tau, 0, 1, open_low=True)
-        for name in ("train_freq", "gradient_steps"):
-            number(name, getattr(self, name), 1, 100_000, integer=True)
-        number("learning_starts", self.learning_starts, 0, _BIG, integer=True)
-        if self.ent_coef != "auto":
-            require(not isinstance(self.ent_coef, str), "ent_coef", self.ent_coef, "auto, or a number in [0, 10]")
-            number("ent_coef", self.ent_coef, 0, 10)
-        _check_shared(self)
-
-
-ALGORITHMS: dict[str, type[PPOParams] | type[SACParams]] = {"ppo": PPOParams, "sac": SACParams}
-
-
-def _check_shared(params: PPOParams | SACParams) -> None:
-    number("learning_rate", params.learning_rate, 0, 1, open_low=True)
-    number("gamma", params.gamma, 0, 1)
-    flag = params.normalize_observation
-    require(isinstance(flag, bool), "normalize_observation", flag, "true or false")
-    widths = params.net_arch
-    require(isinstance(widths, tuple | list) and 1 <= len(widths) <= 8, "net_arch", widths, "1 to 8 widths")
-    for width in widths:
-        number("net_arch", width, 1, 4096, integer=True)
-    _settle(params)
 
 
 @dataclass(frozen=True)
@@ -150,8 +65,7 @@ class EnvConfig:
 
     def __post_init__(self) -> None:
         """Check the id, and build the instance once."""
-        known = [entry.id for entry in ENVIRONMENTS]
-        require(self.id in known, "env.id", self.id, ", ".join(known))
+        named("env.id", self.id, [entry.id for entry in ENVIRONMENTS])
         require(isinstance(self.law, str) and self.law != "", "env.law", self.law, "the name of a law")
         require(isinstance(self.instance, Mapping), "env.instance", self.instance, "a table of instance fields")
         object.__setattr__(self, "instance", _plain(asdict(self.build())))
@@ -180,7 +94,7 @@ class TrainConfig:
     """One training run, apart from what it writes and where.
 
     Attributes:
-        algorithm: "ppo" or "sac".
+        algorithm: name of the learner, a key of ALGORITHMS.
         env: the environment.
         num_envs: episodes simulated side by side.
         total_steps: environment steps, all environments together; the last rollout is completed.
@@ -190,6 +104,19 @@ class TrainConfig:
         checkpoint_steps: at every multiple the state is saved, and episodes and generators start afresh from a seed
             that depends on (seed, step) only: a run resumed from there repeats the uninterrupted one.
         hyperparameters: of the algorithm.
+        base: baseline policy that the network's actions are added to, a name in agents.bases.BASES; None: none. The
+            untrained network adds zero (and exploration noise).
+        base_parameters: of the base; those left out get their defaults.
+        residual_scale: of the network's actions beside the base's.
+        violation_limit: mean number of violated steps per episode that is allowed; None: rewards alone count. The
+            learner sees (reward - price x violation) / reward_scale, and after every rollout the price moves up by
+            violation_rate x (mean violations of the episodes that ended in it - violation_limit), never below zero.
+        violation_rate: step of this dual ascent [$ per violated step].
+        violation_price_usd: first price.
+        warm_start: folder of a bundle of the same spaces and architecture whose network and normaliser the actor
+            starts from. Where it lies is not part of the hash; what it is, is: see warm_start_sha256.
+        warm_start_sha256: hash of that bundle; filled in.
+        imitation: behaviour cloning of a teacher before the training; None: none.
     """
 
     algorithm: str = "ppo"
@@ -200,13 +127,23 @@ class TrainConfig:
     seed: int = 0
     reward_scale: float = 10.0
     checkpoint_steps: int = 300_000
-    hyperparameters: PPOParams | SACParams = field(default_factory=PPOParams)
+    hyperparameters: Params = field(default_factory=PPOParams)
+    base: str | None = None
+    base_parameters: Mapping[str, float] = field(default_factory=dict)
+    residual_scale: float = 0.3
+    violation_limit: float | None = None
+    violation_rate: float = 0.1
+    violation_price_usd: float = 0.0
+    warm_start: str | None = field(default=None, compare=False)
+    warm_start_sha256: str | None = None
+    imitation: Imitation | None = None
 
     def __post_init__(self) -> None:
         """Check every field and how they fit together."""
-        require(self.algorithm in ALGORITHMS, "algorithm", self.algorithm, ", ".join(ALGORITHMS))
-        wanted = ALGORITHMS[self.algorithm]
-        require(isinstance(self.hyperparameters, wanted), "hyperparameters", self.hyperparameters, wanted.__name__)
+        named("algorithm", self.algorithm, ALGORITHMS)
+        wanted = ALGORITHMS[self.algorithm].params
+        fits = type(self.hyperparameters) is wanted
+        require(fits, "hyperparameters", self.hyperparameters, wanted.__name__)
         require(isinstance(self.env, EnvConfig), "env", self.env, "an EnvConfig")
         number("num_envs", self.num_envs, 1, 100_000, integer=True)
         for name in ("total_steps", "checkpoint_steps"):
@@ -215,16 +152,69 @@ class TrainConfig:
             number("time_limit_s", self.time_limit_s, 0, 1e9, open_low=True)
         number("seed", self.seed, 0, 2**32 - 1, integer=True)
         number("reward_scale", self.reward_scale, 0, 1e9, open_low=True)
-        _settle(self)
+        self._check_base()
+        self._check_price()
+        self._check_warm_start()
+        self._check_imitation()
+        settle(self)
         self._check_sizes()
+
+    def _check_base(self) -> None:
+        number("residual_scale", self.residual_scale, 0, 2, open_low=True)
+        if self.base is None:
+            require(not self.base_parameters, "base_parameters", self.base_parameters, "none without a base")
+            return
+        object.__setattr__(self, "base_parameters", check_base(self.env.id, self.base, self.base_parameters))
+        start = getattr(self.hyperparameters, "action_start", ())
+        require(not start, "action_start", start, "none with a base: the untrained network adds zero")
+
+    def _check_price(self) -> None:
+        number("violation_rate", self.violation_rate, 0, 1e9)
+        number("violation_price_usd", self.violation_price_usd, 0, 1e9)
+        if self.violation_limit is None:
+            free = self.violation_price_usd == 0
+            require(free, "violation_price_usd", self.violation_price_usd, "0 without a violation_limit")
+            return
+        number("violation_limit", self.violation_limit, 0, 1e9)
+        replayed = isinstance(self.hyperparameters, OffPolicyParams)  # rewards in the buffer would have old prices
+        require(not replayed, "violation_limit", self.violation_limit, f"none with {self.algorithm}, which replays")
+
+    def _check_warm_start(self) -> None:
+        given = self.warm_start_sha256
+        if given is not None:
+            fits = isinstance(given, str) and len(given) == 64 and set(given) <= set("0123456789abcdef")
+            require(fits, "warm_start_sha256", given, "the hash of a bundle, 64 hexadecimal digits")
+        if self.warm_start is None:
+            return
+        require(isinstance(self.warm_start, str), "warm_start", self.warm_start, "the folder of a bundle")
+        from agents.bundle_files import BundleError, read_files
+
+        try:
+            found = read_files(Path(self.warm_start))[0]["sha256"]
+        except BundleError as error:
+            raise InvalidInputError(f"warm_start: {error}") from None
+        require(given in (None, found), "hash of the bundle in warm_start", found, f"warm_start_sha256 = {given}")
+        object.__setattr__(self, "warm_start_sha256", found)
+
+    def _check_imitation(self) -> None:
+        made = self.imitation
+        if made is None:
+            return
+        require(isinstance(made, Imitation), "imitation", made, "an Imitation")
+        known = ("ppo", "maskable_ppo")
+        require(self.algorithm in known, "imitation", f"with {self.algorithm}", f"with {' or '.join(known)}")
+        require(self.base is None, "imitation", f"with base {self.base!r}", "without a base")
+        require(self.warm_start_sha256 is None, "imitation", "with a warm_start", "one of the two")
+        parameters = check_teacher(self.env.id, made.teacher, made.parameters)
+        object.__setattr__(self, "imitation", replace(made, parameters=parameters))
 
     def _check_sizes(self) -> None:
         params = self.hyperparameters
-        if isinstance(params, PPOParams):
+        if isinstance(params, OnPolicyParams):
             rollout = params.n_steps * self.num_envs
             fits = rollout % params.batch_size == 0
             require(fits, "batch_size", params.batch_size, f"a divisor of n_steps x num_envs = {rollout}")
-        else:
+        elif isinstance(params, OffPolicyParams):
             require(params.buffer_size >= self.num_envs, "buffer_size", params.buffer_size, f">= {self.num_envs}")
 
     @property
@@ -235,12 +225,19 @@ class TrainConfig:
         return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data as JSON would give it back."""
-        return _plain(asdict(self))  # type: ignore[no-any-return]
+        """Plain data as JSON would give it back.
+
+        What is off (None) is left out, so that a hash does not change when another thing can be switched on; and so is
+        the path in warm_start, which means something here only.
+        """
+        content = {key: value for key, value in asdict(self).items() if value is not None and key != "warm_start"}
+        return _plain(content)  # type: ignore[no-any-return]
 
     def replace(self, **changes: Any) -> TrainConfig:
         """Copy with some fields changed; unknown names raise InvalidInputError."""
         _known(changes, TrainConfig, "")
+        if "warm_start" in changes:
+            changes.setdefault("warm_start_sha256", None)
         return replace(self, **changes)
 
     @classmethod
@@ -249,9 +246,12 @@ class TrainConfig:
         require(isinstance(values, Mapping), "configuration", values, "a table")
         values = dict(values)
         algorithm = values.get("algorithm", "ppo")
-        require(isinstance(algorithm, str) and algorithm in ALGORITHMS, "algorithm", algorithm, ", ".join(ALGORITHMS))
-        values["hyperparameters"] = _build(ALGORITHMS[algorithm], values.get("hyperparameters", {}), "hyperparameters.")
+        named("algorithm", algorithm, ALGORITHMS)
+        given = values.get("hyperparameters", {})
+        values["hyperparameters"] = _build(ALGORITHMS[algorithm].params, given, "hyperparameters.")
         values["env"] = _build(EnvConfig, values.get("env", {}), "env.")
+        if values.get("imitation") is not None:
+            values["imitation"] = _build(Imitation, values["imitation"], "imitation.")
         return _build(cls, values, "")
 
 
@@ -286,24 +286,13 @@ def load(path_or_name: str | Path) -> TrainConfig:
 def _known(values: Mapping[str, Any], cls: Any, where: str) -> None:
     names = [one.name for one in fields(cls)]
     for key in values:
-        require(key in names, f"key of the configuration {where or 'file'}".rstrip("."), key, ", ".join(names))
+        named(f"key of the configuration {where or 'file'}".rstrip("."), key, names)
 
 
 def _build(cls: type[_Built], values: Any, where: str) -> _Built:
     require(isinstance(values, Mapping), where.rstrip(".") or "configuration", values, "a table")
     _known(values, cls, where)
     return cls(**values)
-
-
-def _settle(config: Any) -> None:
-    """Give 1 and 1.0, lists and tuples, one form, so that they have one hash."""
-    hints = get_type_hints(type(config))
-    for one in fields(config):
-        value = getattr(config, one.name)
-        if hints[one.name] in (float, float | None, str | float) and isinstance(value, int):
-            object.__setattr__(config, one.name, float(value))
-        elif isinstance(value, list):
-            object.__setattr__(config, one.name, tuple(value))
 
 
 def _plain(value: Any) -> Any:

@@ -37,10 +37,10 @@ from baselines.parking_lot.programs import Solution, solve
 from v2g_env.core.validate import number, require
 from v2g_env.parking_lot.instance import Instance
 from v2g_env.parking_lot.model import REWARD_TERMS, VIOLATION_TOLERANCE, Model
-from v2g_env.parking_lot.scenario import law, sample
+from v2g_env.parking_lot.scenario import Scenario, law, sample
 from v2g_env.rollout import Episodes, rollout
 
-__all__ = ["BOARDS", "CONTROL", "CompareConfig", "board", "run"]
+__all__ = ["BOARDS", "CONTROL", "CompareConfig", "board", "run", "world"]
 
 BOARDS = {"V2G/ParkingLot-v0": 2000}  # environments, and days of an evaluation
 CONTROL = "predictive control"  # the policy that agents are set against
@@ -97,6 +97,14 @@ class CompareConfig:
         return read_config(cls, path)
 
 
+def world(
+    env_id: str, instance: Mapping[str, Any], law_name: str, days: int, seed: int, plan_kwh: Any = None
+) -> tuple[Model, Scenario]:
+    """Model and days of a board, without its bound; see agents.boards.board_of."""
+    model = Model(Instance.from_dict(instance), law_name, plan_kwh)
+    return model, sample(model.instance, model.law, days, seed)
+
+
 def board(
     env_id: str,
     instance: Mapping[str, Any],
@@ -109,9 +117,8 @@ def board(
     say: Callable[[str], None] = lambda text: None,
 ) -> Board:
     """Days that all policies share, with the bound of each; see agents.boards.board_of."""
-    lot = Instance.from_dict(instance)
-    model = Model(lot, law_name, plan_kwh)
-    scenario = sample(lot, model.law, days, seed)
+    model, scenario = world(env_id, instance, law_name, days, seed, plan_kwh)
+    lot = model.instance
     say(f"bounds of {days} days")
     top = hindsight(lot, scenario)
     units = scenario.day.astype(np.int64) if model.law.replay else None

@@ -43,10 +43,10 @@ from v2g_env.core.policy import Policy
 from v2g_env.core.validate import number
 from v2g_env.price_chain.instance import Instance
 from v2g_env.price_chain.model import TERMS, VIOLATION_TOLERANCE, Model
-from v2g_env.price_chain.scenario import sample_days
+from v2g_env.price_chain.scenario import Days, sample_days
 from v2g_env.rollout import Episodes
 
-__all__ = ["BOARDS", "OPTIMUM", "CompareConfig", "ambiguity_sets", "board", "run"]
+__all__ = ["BOARDS", "OPTIMUM", "CompareConfig", "ambiguity_sets", "board", "run", "world"]
 
 Plans = dict[str, NDArray[np.int32]]
 
@@ -105,6 +105,12 @@ def ambiguity_sets(lot: Instance, confidence: float) -> dict[str, Ambiguity]:
     sizes: dict[str, dict[str, Any]] = {name: {"confidence": confidence} for name in SETS}
     sizes["scenarios"] = {}
     return {name: kind.from_counts(counts, **sizes[name]) for name, kind in SETS.items()}  # type: ignore[attr-defined]
+
+
+def world(env_id: str, instance: Mapping[str, Any], law_name: str, days: int, seed: int) -> tuple[Model, Days]:
+    """Model and days of a board, without its bound; see agents.boards.board_of."""
+    model = Model(Instance.from_dict(instance), law_name)
+    return model, sample_days(model.instance, model.law, days, seed)
 
 
 def board(

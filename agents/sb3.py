@@ -1,35 +1,38 @@
 """Training with stable-baselines3 on batched environments: seeded, logged, resumable.
 
 A run's folder holds run.json (what it is and where it stands), log.csv (one row per rollout), tensorboard/, the newest
-checkpoints while it runs, and bundle/ when it is done. See checkpoint.py for what resuming restores.
+checkpoints while it runs, and bundle/ when it is done. See checkpoint.py for what resuming restores. After Ctrl-C the
+folder interrupted/ is a bundle of the policy as it was then; a training that stops being finite leaves diverged/.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from gymnasium.spaces import Discrete
-from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.logger import Logger
 
 from agents import checkpoint
 from agents.bundle import bundle_hash, save_bundle
 from agents.checkpoint import Counters
-from agents.config import PPOParams, SACParams, TrainConfig
+from agents.config import TrainConfig
+from agents.health import DivergedError, trouble
+from agents.imitation import clone, demonstrate
+from agents.learners import build_model, policy_tensors
 from agents.normaliser import Normaliser
 from agents.recorder import Recorder, StopTraining
-from agents.vec_env import NativeVecEnv, make_native
+from agents.vec_env import NativeVecEnv, make_native, make_training
+from agents.warm_start import warm_start
 from baselines.certificate import write_text
 from v2g_env.core.validate import InvalidInputError, array, number, require
 
@@ -44,13 +47,15 @@ class TrainResult:
     """What a run came to.
 
     Attributes:
-        bundle: folder of the trained policy; of the newest checkpoint if the run was interrupted.
+        bundle: folder of the trained policy; if the run was interrupted, of the policy as it was then; if it diverged,
+            of the newest checkpoint before.
         bundle_hash: its hash.
         config_hash, seed: what the result belongs to.
-        reason: why it ended: "total_steps", "time_limit" or "interrupted".
+        reason: why it ended: "total_steps", "time_limit", "interrupted" or "diverged".
         steps, seconds: environment steps and training time [s], earlier parts of a resumed run included.
         mean_return_usd: mean return of the last logged episodes, with exploration noise [$]; None before the first.
         resumed_from: step at which this call took up the run; None if it started it.
+        message: what was not finite, if it diverged.
     """
 
     bundle: Path
@@ -62,81 +67,12 @@ class TrainResult:
     seconds: float
     mean_return_usd: float | None
     resumed_from: int | None = None
+    message: str = ""
 
     @property
     def finished(self) -> bool:
-        """False if calling ``train`` again would go on."""
-        return self.reason != "interrupted"
-
-
-def build_model(config: TrainConfig, envs: NativeVecEnv) -> Any:
-    """The stable-baselines3 model of a configuration, on the CPU.
-
-    Raises:
-        InvalidInputError: for an algorithm or a hyperparameter that does not go with the environment's actions.
-    """
-    params = config.hyperparameters
-    _check_actions(config, envs.action_space)
-    shared: dict[str, Any] = {"gamma": params.gamma, "batch_size": params.batch_size, "device": "cpu"}
-    shared |= {"seed": config.seed, "verbose": 0}
-    if isinstance(params, SACParams):
-        return SAC(
-            "MlpPolicy",
-            envs,
-            learning_rate=params.learning_rate,
-            buffer_size=params.buffer_size,
-            tau=params.tau,
-            train_freq=params.train_freq,
-            gradient_steps=params.gradient_steps,
-            learning_starts=params.learning_starts,
-            ent_coef=params.ent_coef,
-            policy_kwargs={"net_arch": list(params.net_arch), "activation_fn": torch.nn.ReLU},
-            **shared,
-        )
-    model = PPO(
-        "MlpPolicy",
-        envs,
-        learning_rate=_schedule(params),
-        n_steps=params.n_steps,
-        n_epochs=params.n_epochs,
-        gae_lambda=params.gae_lambda,
-        clip_range=params.clip_range,
-        ent_coef=params.ent_coef,
-        policy_kwargs={
-            "net_arch": list(params.net_arch),
-            "activation_fn": torch.nn.Tanh,
-            "log_std_init": params.log_std_init,
-        },
-        **shared,
-    )
-    if params.action_start:
-        with torch.no_grad():
-            model.policy.action_net.bias.copy_(torch.tensor(params.action_start))
-    return model
-
-
-def _check_actions(config: TrainConfig, space: Any) -> None:
-    params = config.hyperparameters
-    if not isinstance(space, Discrete):
-        if isinstance(params, PPOParams) and params.action_start:
-            size = len(params.action_start)
-            require(size == space.shape[0], "length of action_start", size, str(space.shape[0]))
-        return
-    name = config.env.id
-    if not isinstance(params, PPOParams):
-        require(False, "algorithm", config.algorithm, f"ppo for {name}, whose actions are {space.n} choices")
-        return
-    for field in ("action_start", "log_std_init"):
-        value = getattr(params, field)
-        unset = value == getattr(PPOParams, field)
-        require(unset, field, value, f"nothing: the actions of {name} are {space.n} choices")
-
-
-def _schedule(params: PPOParams) -> Any:
-    if params.learning_rate_schedule == "constant":
-        return params.learning_rate
-    # the last rollout may end behind total_steps, where the remaining share is negative: it must not turn the sign
-    return lambda remaining: params.learning_rate * max(remaining, 0.0)
+        """False if calling ``train`` again would go on from the newest checkpoint."""
+        return self.reason not in ("interrupted", "diverged")
 
 
 def train(
@@ -145,11 +81,15 @@ def train(
     plan_kwh: Sequence[float] | None = None,
     progress: bool = True,
     threads: int = 1,
+    watch: Callable[[Path, int, float], None] | None = None,
 ) -> TrainResult:
     """Train, or go on where the same run stopped, or return its result if it is done.
 
-    The first Ctrl-C ends the current rollout, saves a checkpoint and returns with reason "interrupted"; a second one
-    raises KeyboardInterrupt at once. The random generators of Python, NumPy and torch are seeded.
+    The first Ctrl-C ends the current rollout, saves a bundle of the policy and returns with reason "interrupted"; a
+    second one raises KeyboardInterrupt at once. However a run was stopped, calling again goes on from the newest
+    checkpoint, at most ``checkpoint_steps`` before, and ends in the same weights as a run that never stopped. A
+    training whose parameters, losses, rewards or observations stop being finite ends with reason "diverged". The random
+    generators of Python, NumPy and torch are seeded.
 
     Args:
         config: what to train.
@@ -157,12 +97,15 @@ def train(
         plan_kwh: stored energy of a plan to show in the observation.
         progress: show a progress bar.
         threads: of torch; part of what makes a run repeatable to the last bit.
+        watch: called with folder, steps and seconds of every periodic checkpoint, the one at step 0 included.
 
     Returns:
         The result.
 
     Raises:
-        InvalidInputError: for a folder that belongs to another run, a plan or law that the environment refuses.
+        InvalidInputError: for a folder that belongs to another run, a plan or law that the environment refuses, a
+            bundle to start from that does not fit.
+        OSError: if the folder cannot be written; checkpoints and bundles are whole or not there.
     """
     number("threads", threads, 1, 1024, integer=True)
     plan = None if plan_kwh is None else array("plan_kwh", plan_kwh, (None,), 0.0).tolist()
@@ -174,7 +117,14 @@ def train(
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        return _run(config, folder, plan, progress, identity)
+        return _run(config, folder, plan, progress, identity, watch)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        text = (
+            f"no space left to write in {folder}; the newest checkpoint is intact: free some and start again to go on"
+        )
+        raise OSError(error.errno, text) from error
     finally:
         torch.set_num_threads(before)
 
@@ -204,23 +154,31 @@ def _earlier(folder: Path, identity: dict[str, Any]) -> TrainResult | None:
 
 
 def _run(
-    config: TrainConfig, folder: Path, plan: list[float] | None, progress: bool, identity: dict[str, Any]
+    config: TrainConfig,
+    folder: Path,
+    plan: list[float] | None,
+    progress: bool,
+    identity: dict[str, Any],
+    watch: Callable[[Path, int, float], None] | None,
 ) -> TrainResult:
-    envs = make_native(config.env, config.num_envs, plan, config.reward_scale)
+    envs = make_training(config, plan)
     try:
-        params = config.hyperparameters
-        if params.normalize_observation:
-            freeze = float(params.learning_starts) if isinstance(params, SACParams) else np.inf
-            envs.normaliser = Normaliser(envs.observation_space.shape[0], freeze)
         model = build_model(config, envs)
         model.set_logger(Logger(folder=None, output_formats=[]))
+        checkpoint.tidy(folder)
         start = _resume(folder, model, envs.normaliser)
+        if start is None and config.warm_start_sha256 is not None:
+            warm_start(config, model, envs)
+        if start is None and config.imitation is not None:
+            shown = demonstrate(config, config.imitation, plan)
+            clone(model, shown, envs.normaliser, config.imitation, _log.info)
         folder.mkdir(parents=True, exist_ok=True)
         about = identity | {"config": config.to_dict(), "plan_kwh": plan, "result": None}
         write_text(folder / RUN, json.dumps(about, indent=1, allow_nan=False))
-        recorder = Recorder(config, folder, envs, start or Counters(), plan, progress)
-        reason = _learn(model, config, recorder)
-        result = _finish(config, folder, model, recorder, reason, start)
+        first = start or Counters(violation_price_usd=config.violation_price_usd)
+        recorder = Recorder(config, folder, envs, first, plan, progress, watch)
+        reason, message = _learn(model, config, recorder)
+        result = _finish(config, folder, model, recorder, reason, message, start)
         if result.finished:
             write_text(folder / RUN, json.dumps(about | {"result": _plain(result)}, indent=1, allow_nan=False))
             checkpoint.discard(folder)
@@ -238,15 +196,24 @@ def _resume(folder: Path, model: Any, normaliser: Normaliser | None) -> Counters
     return saved[0]
 
 
-def _learn(model: Any, config: TrainConfig, recorder: Recorder) -> str:
+def _learn(model: Any, config: TrainConfig, recorder: Recorder) -> tuple[str, str]:
+    """Why the training ended, and what was not finite if it diverged."""
     with recorder, _patient_interrupt(recorder):
         left = config.total_steps - model.num_timesteps
-        if left > 0:
-            try:
+        try:
+            if left > 0:
                 model.learn(left, callback=recorder, log_interval=None, reset_num_timesteps=False)
-            except StopTraining as stop:
-                return str(stop)
-    return "total_steps"
+                recorder.check()
+        except StopTraining as stop:
+            return str(stop), ""
+        except DivergedError as error:
+            return "diverged", str(error)
+        except ValueError as error:  # what torch and environments say to a NaN
+            found = trouble(model)
+            if found is None:
+                raise
+            return "diverged", f"{found} is not finite ({error})".partition("\n")[0]
+    return "total_steps", ""
 
 
 @contextmanager
@@ -269,15 +236,24 @@ def _patient_interrupt(recorder: Recorder) -> Iterator[None]:
 
 
 def _finish(
-    config: TrainConfig, folder: Path, model: Any, recorder: Recorder, reason: str, start: Counters | None
+    config: TrainConfig,
+    folder: Path,
+    model: Any,
+    recorder: Recorder,
+    reason: str,
+    message: str,
+    start: Counters | None,
 ) -> TrainResult:
     counters = recorder.counters()
-    if reason == "interrupted":
-        path = checkpoint.save(folder, config, model, recorder.envs.normaliser, counters, recorder.plan_kwh)
+    normaliser = recorder.envs.normaliser
+    if reason == "diverged":
+        state = checkpoint.save_diverged(folder, model, normaliser, counters, message)
+        path = checkpoint.folders(folder)[0]
+        _log.warning("training diverged after step %d: %s; state in %s", counters.steps, message, state)
         identity = bundle_hash(path)
     else:
-        path = folder / "bundle"
-        tensors = checkpoint.policy_tensors(model, config.algorithm, recorder.envs.normaliser)
+        path = folder / (checkpoint.INTERRUPTED if reason == "interrupted" else "bundle")
+        tensors = policy_tensors(model, config.algorithm, normaliser)
         identity = save_bundle(path, config, tensors, counters.steps, recorder.plan_kwh)
     return TrainResult(
         bundle=path,
@@ -289,6 +265,7 @@ def _finish(
         seconds=counters.seconds,
         mean_return_usd=recorder.mean_return_usd,
         resumed_from=start.steps if start else None,
+        message=message,
     )
 
 

@@ -34,7 +34,7 @@ from v2g_env.scheduling.instance import Instance
 from v2g_env.scheduling.model import REWARD_TERMS, Model
 from v2g_env.scheduling.scenario import Scenario, sample
 
-__all__ = ["BOARDS", "CONTROL", "CompareConfig", "board", "run"]
+__all__ = ["BOARDS", "CONTROL", "CompareConfig", "board", "run", "world"]
 
 CONTROL = "predictive control"  # the policy that agents are set against
 BOARDS = {"V2G/Scheduling-v0": 200}  # environments, and days of an evaluation
@@ -87,6 +87,12 @@ class CompareConfig:
         return read_config(cls, path)
 
 
+def world(env_id: str, instance: Mapping[str, Any], law_name: str, days: int, seed: int) -> tuple[Model, Scenario]:
+    """Model and days of a board, without its bound; see agents.boards.board_of."""
+    model = Model(Instance.from_dict(instance), law_name)
+    return model, sample(model.instance, model.law, days, seed)
+
+
 def board(
     env_id: str,
     instance: Mapping[str, Any],
@@ -98,8 +104,7 @@ def board(
     say: Callable[[str], None] = lambda text: None,
 ) -> Board:
     """Days that all policies share, with the bound of each; see agents.boards.board_of."""
-    model = Model(Instance.from_dict(instance), law_name)
-    scenario = sample(model.instance, model.law, days, seed)
+    model, scenario = world(env_id, instance, law_name, days, seed)
     say(f"hindsight bounds of {days} days")
     top = hindsight(model, scenario, say)
 

@@ -7,6 +7,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from agents import shared_battery_sizing
 from agents.boards import Board, score
 from agents.compare import (
@@ -21,6 +24,9 @@ from agents.compare import (
 )
 from agents.trained import trained_agents
 from baselines.shared_battery.hindsight import hindsight
+from baselines.shared_battery.penalty import penalised, penalty_of
+from baselines.shared_battery.penalty_fit import fitted_critic
+from baselines.shared_battery.penalty_law import week_shocks
 from baselines.shared_battery.policies import (
     DensityThreshold,
     DynamicProgramme,
@@ -30,20 +36,22 @@ from baselines.shared_battery.policies import (
     tune_paced,
 )
 from baselines.shared_battery.threshold import Threshold, density_range
+from baselines.shared_battery.verify_penalty import penalty_certificate
 from baselines.shared_battery.verify_week import count_unserved, hindsight_certificate, week_policy_certificate
 from baselines.shared_battery.week_programme import online_bound
 from v2g_env.core.validate import number
 from v2g_env.rollout import Episodes, rollout
 from v2g_env.shared_battery.instance import Instance
-from v2g_env.shared_battery.model import WEEK_TERMS, WeekModel
-from v2g_env.shared_battery.scenario import sample_weeks
+from v2g_env.shared_battery.model import WEEK_TERMS, SizingModel, WeekModel
+from v2g_env.shared_battery.scenario import Season, Week, sample_weeks
 
-__all__ = ["BOARDS", "PROGRAMME", "CompareConfig", "board", "run"]
+__all__ = ["BOARDS", "PROGRAMME", "CompareConfig", "board", "run", "world"]
 
 PROGRAMME = "season programme"  # the policy that agents are set against
 _WEEKS = {"V2G/SharedBatteryAllocation-v0": False, "V2G/SharedBatteryAllocationPartial-v0": True}
 BOARDS = dict.fromkeys(_WEEKS, 200) | shared_battery_sizing.BOARDS  # environments, and weeks or seasons to evaluate
 _GRID = 2000  # units of the battery for bounds
+_FIT_WEEKS, _FIT_SEED = 100, 7400  # that the critic of the penalty is fitted on; no comparison uses them
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,7 @@ class CompareConfig:
         instance: fields of the Instance that differ from the defaults.
         beta: confidence parameter of the limits.
         train_weeks, test_weeks: for tuning, and for the comparison.
-        grid: units of the dynamic programmes; bounds use five times as many.
+        grid: units of the dynamic programmes; bounds use ten times as many.
         agents: shipped training configurations to be trained and compared.
         train_steps: steps of training of each agent, in the order of ``agents``.
         seeds: of the tuning weeks, the test weeks, and of training.
@@ -88,6 +96,16 @@ class CompareConfig:
         return read_config(cls, path)
 
 
+def world(
+    env_id: str, instance: Mapping[str, Any], law_name: str, weeks: int, seed: int
+) -> tuple[WeekModel | SizingModel, Week | Season]:
+    """Model and weeks (seasons) of a board, without its bound; see agents.boards.board_of."""
+    if env_id not in _WEEKS:
+        return shared_battery_sizing.world(env_id, instance, law_name, weeks, seed)
+    model = WeekModel(Instance.from_dict(instance), law_name, _WEEKS[env_id])
+    return model, sample_weeks(model.instance, model.law, weeks, seed)
+
+
 def board(
     env_id: str,
     instance: Mapping[str, Any],
@@ -102,10 +120,15 @@ def board(
     """Weeks (seasons, for the sizing environment) that all policies share, with bounds; see agents.boards.board_of."""
     if env_id not in _WEEKS:
         return shared_battery_sizing.board(env_id, instance, law_name, weeks, seed, beta, say=say)
-    model = WeekModel(Instance.from_dict(instance), law_name, _WEEKS[env_id])
-    scenario = sample_weeks(model.instance, model.law, weeks, seed)
+    model, scenario = world(env_id, instance, law_name, weeks, seed)
+    assert isinstance(model, WeekModel)
+    assert isinstance(scenario, Week)
     say(f"bounds of {weeks} weeks")
     top = hindsight(model, scenario, grid)
+    certificate = hindsight_certificate(model, seed, top, grid)
+    limit: dict[str, Any] = {"bound": top.bound_usd, "bound_name": "proven bound (hindsight)"}
+    if not model.partial:
+        limit, certificate = _penalised(model, scenario, seed, beta, grid, top.bound_usd, say)
 
     def outcome(episodes: Episodes) -> Outcome:
         kept = count_unserved(model, episodes, beta)
@@ -118,20 +141,44 @@ def board(
         with_plan=lambda plan: model,
         scenario=scenario,
         seed=seed,
-        bound=top.bound_usd,
         units=None,
         beta=beta,
         outcome=outcome,
         terms=WEEK_TERMS,
         trial="visits",
         per="week",
-        bound_name="proven bound (hindsight)",
+        **limit,
     )
 
     def certify(contestant: Contestant, result: Result) -> dict[str, Any]:
         return week_policy_certificate(model, seed, result.episodes, contestant.name, beta, contestant.sha256)
 
-    return Board(test, hindsight_certificate(model, seed, top, grid), certify)
+    return Board(test, certificate, certify)
+
+
+def _penalised(
+    model: WeekModel,
+    scenario: Week,
+    seed: int,
+    beta: float,
+    grid: int,
+    oracle: NDArray[np.float64],
+    say: Callable[[str], None],
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the bound with a penalty for knowing the future changes in a test set, and its certificate."""
+    lot, count, classes = model.instance, len(scenario.size_kwh), grid // 5 + 1
+    fit = sample_weeks(lot, model.law, _FIT_WEEKS, _FIT_SEED)
+    known = lot.correlation > 0.0
+    critic = fitted_critic(model, fit, shock=week_shocks(lot, _FIT_WEEKS, _FIT_SEED) if known else None)
+    shock = week_shocks(lot, count, seed) if known else None
+    say("bounds with a penalty for knowing the future")
+    bound = penalised(model, scenario, critic, grid, classes, shock).bound_usd
+
+    def control(episodes: Episodes) -> NDArray[np.float64]:
+        return penalty_of(model, scenario, episodes.actions, critic, grid, classes, shock)
+
+    changes = {"bound": bound, "bound_name": "proven bound (penalised)", "control": control, "oracle": oracle}
+    return changes, penalty_certificate(model, seed, critic, bound, grid, classes, beta)
 
 
 def run(config: CompareConfig, out: Path, say: Callable[[str], None] = lambda text: None) -> Comparison:
@@ -168,7 +215,7 @@ def run(config: CompareConfig, out: Path, say: Callable[[str], None] = lambda te
         config.seeds[1],
         config.beta,
         title="Generated weeks",
-        grid=5 * config.grid,
+        grid=10 * config.grid,
         say=say,
     )
     test = made.test

@@ -31,9 +31,9 @@ from v2g_env.core.validate import number
 from v2g_env.rollout import Episodes
 from v2g_env.shared_battery.instance import Instance
 from v2g_env.shared_battery.model import SIZING_TERMS, SizingModel
-from v2g_env.shared_battery.scenario import sample_seasons
+from v2g_env.shared_battery.scenario import Season, sample_seasons
 
-__all__ = ["BOARDS", "SEARCHED", "CompareConfig", "board", "run"]
+__all__ = ["BOARDS", "SEARCHED", "CompareConfig", "board", "run", "world"]
 
 Floats = NDArray[np.float64]
 
@@ -85,6 +85,14 @@ class CompareConfig:
         return read_config(cls, path)
 
 
+def world(
+    env_id: str, instance: Mapping[str, Any], law_name: str, seasons: int, seed: int
+) -> tuple[SizingModel, Season]:
+    """Model and seasons of a board, without its bound; see agents.boards.board_of."""
+    model = SizingModel(Instance.from_dict(instance), law_name)
+    return model, sample_seasons(model.instance, model.law, seasons, seed)
+
+
 def board(
     env_id: str,
     instance: Mapping[str, Any],
@@ -102,9 +110,8 @@ def board(
 
     The bound starts from good sizes; where none are given, from the certified ones.
     """
-    lot = Instance.from_dict(instance)
-    model = SizingModel(lot, law_name)
-    scenario = sample_seasons(lot, model.law, seasons, seed)
+    model, scenario = world(env_id, instance, law_name, seasons, seed)
+    lot = model.instance
     if own_kwh is None:
         found = solve(lot, source=model.law)
         own_kwh, shared_kwh = found.own_kwh, found.shared_kwh

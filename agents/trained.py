@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.compare import Contestant
+from v2g_env.core.validate import require
 
 __all__ = ["trained_agents"]
 
@@ -47,6 +48,7 @@ def trained_agents(
         folder = out / "agents" / f"{name}-{settings.hash[:12]}-{settings.seed}"
         say(f"training {settings.algorithm.upper()} ({settings.total_steps} steps) in {folder}")
         done = train(settings, folder, plan_kwh=plan_kwh)
+        require(done.reason != "diverged", f"training of {name}", done.message, "finite numbers")
         bundle = load_bundle(done.bundle)
         title = settings.algorithm.upper()
         if title in (each.name for each in found):

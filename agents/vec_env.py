@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.config import EnvConfig
+from agents.bases import Residual, build_base
+from agents.config import EnvConfig, TrainConfig
+from agents.health import DivergedError
+from agents.hyperparameters import OffPolicyParams
 from agents.normaliser import Normaliser
-from v2g_env.core.validate import number, require
+from v2g_env.core.validate import InvalidInputError, number, require
 from v2g_env.registration import ENVIRONMENTS
 
-__all__ = ["Finished", "NativeVecEnv", "make_native"]
+__all__ = ["Finished", "NativeVecEnv", "make_native", "make_training"]
 
 Indices = None | int | Iterable[int]
 
@@ -42,10 +45,19 @@ class NativeVecEnv(VecEnv):  # type: ignore[misc]
         envs: the vector environment, in mode SAME_STEP.
         reward_scale: divisor of the reward.
         normaliser: of the observations; updated by every step while ``training`` is True.
+        residual: base policy that the actions are added to; None: they are carried out as they are.
+
+    Attributes:
+        violation_price_usd: what the learner's reward loses for a step with a violation [$]; returns in ``episode``
+            are without it.
     """
 
     def __init__(
-        self, envs: VectorEnv[Any, Any, Any], reward_scale: float = 1.0, normaliser: Normaliser | None = None
+        self,
+        envs: VectorEnv[Any, Any, Any],
+        reward_scale: float = 1.0,
+        normaliser: Normaliser | None = None,
+        residual: Residual | None = None,
     ) -> None:
         """See the class."""
         mode = envs.metadata.get("autoreset_mode")
@@ -54,10 +66,14 @@ class NativeVecEnv(VecEnv):  # type: ignore[misc]
         self.envs = envs
         self.reward_scale = reward_scale
         self.normaliser = normaliser
+        self.residual = residual
+        self.violation_price_usd = 0.0
         self.training = True
         super().__init__(envs.num_envs, envs.single_observation_space, envs.single_action_space)
         self._started = time.monotonic()
         self._actions: NDArray[Any] | None = None
+        self._seen = np.zeros((self.num_envs, 0), np.float32)  # last observations, as the environment gave them
+        self._starts = np.ones(self.num_envs, bool)  # rows that are at an episode's first step
         self._return = np.zeros(self.num_envs)
         self._length = np.zeros(self.num_envs, np.int64)
         self._violations = np.zeros(self.num_envs, np.int64)
@@ -77,6 +93,9 @@ class NativeVecEnv(VecEnv):  # type: ignore[misc]
         self._return[:] = 0.0
         self._length[:] = 0
         self._violations[:] = 0
+        self._seen, self._starts = observations, np.ones(self.num_envs, bool)
+        if self.residual is not None:
+            self.residual.forget()
         return self._shown(observations)
 
     def step_async(self, actions: NDArray[Any]) -> None:
@@ -84,21 +103,39 @@ class NativeVecEnv(VecEnv):  # type: ignore[misc]
         self._actions = actions
 
     def step_wait(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:
-        """One step of all environments."""
-        require(self._actions is not None, "step_wait", "no actions", "a call of step_async first")
-        observations, rewards, terminated, truncated, info = self.envs.step(self._actions)
-        self._actions = None
+        """One step of all environments.
+
+        Raises:
+            DivergedError: if an observation or a reward is not finite.
+        """
+        actions, self._actions = self._actions, None
+        if actions is None:
+            raise InvalidInputError("step_wait = no actions; allowed: a call of step_async first")
+        if self.residual is not None:
+            actions = self.residual(self._seen, self._starts, actions)
+        observations, rewards, terminated, truncated, info = self.envs.step(actions)
+        self._check("observation", observations)
         done = terminated | truncated
+        self._seen, self._starts = observations, done
         self._return += rewards
         self._length += 1
+        price = 0.0
         if "violation" in info:
             self._violations += info["violation"]
+            price = self.violation_price_usd * info["violation"]
+        scaled = ((rewards - price) / self.reward_scale).astype(np.float32)
+        self._check("reward", scaled)
         shown = self._shown(observations)  # first, so that terminal observations see the same mean and deviation
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         if done.any():
             self._close(np.flatnonzero(done), truncated & ~terminated, info, infos)
-        scaled = (rewards / self.reward_scale).astype(np.float32)
         return shown, scaled, done, infos
+
+    def _check(self, name: str, values: NDArray[Any]) -> None:
+        """Before a NaN reaches the normaliser or the networks."""
+        if not np.isfinite(values).all():
+            row = int(np.argwhere(~np.isfinite(values))[0][0])
+            raise DivergedError(f"{name} of environment {row} is not finite")
 
     def _close(
         self, rows: NDArray[np.int64], cut: NDArray[np.bool_], info: dict[str, Any], infos: list[dict[str, Any]]
@@ -158,8 +195,13 @@ class NativeVecEnv(VecEnv):  # type: ignore[misc]
     def env_method(
         self, method_name: str, *method_args: Any, indices: Indices = None, **method_kwargs: Any
     ) -> list[Any]:
-        """Call the vector environment's method once; its result is returned for every row."""
+        """Call the vector environment's method once; its result is returned for every row.
+
+        "action_masks" is the exception that sb3-contrib asks for: every row gets its own mask (A,).
+        """
         self._whole("env_method", method_name, indices)
+        if method_name == "action_masks":
+            return list(getattr(self.envs, method_name)())
         return [getattr(self.envs, method_name)(*method_args, **method_kwargs)] * self.num_envs
 
     def _whole(self, what: str, name: str, indices: Indices) -> None:
@@ -196,3 +238,18 @@ def make_native(
         **kwargs,
     )
     return NativeVecEnv(envs, reward_scale, normaliser)
+
+
+def make_training(config: TrainConfig, plan_kwh: Sequence[float] | None = None) -> NativeVecEnv:
+    """The environments of a run: rewards scaled, a fresh normaliser if it asks for one, the base if it has one."""
+    envs = make_native(config.env, config.num_envs, plan_kwh, config.reward_scale)
+    params = config.hyperparameters
+    if params.normalize_observation:
+        # a replay buffer keeps observations as they were shown
+        freeze = float(params.learning_starts) if isinstance(params, OffPolicyParams) else np.inf
+        envs.normaliser = Normaliser(envs.observation_space.shape[0], freeze)
+    if config.base is not None:
+        model = envs.get_attr("model")[0]
+        base = build_base(config.env.id, config.base, config.base_parameters, model, plan_kwh is not None)
+        envs.residual = Residual(base, config.residual_scale)
+    return envs

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from baselines import risk
 from baselines.certificate import CertificateError, Report, unpack
 from baselines.checking import expect, near
+from baselines.parking_lot import verify_penalty, verify_shield
 from baselines.parking_lot.samples import (
     excess,
     expected_market,
@@ -37,6 +38,8 @@ _FIELDS = {
     "scenario program": {"program", "plan_kwh", "value_usd", "multiplier", "row_duals", "support", "risk", "shift"},
     "hindsight bound": {"multiplier", "mean_bound_usd"},
     "policy": {"policy", "policy_sha256", "plan_kwh", "actions", "mean_return_usd", "days_violated", "risk", "gap"},
+    **verify_shield.FIELDS,
+    **verify_penalty.FIELDS,
 }
 _PARTS = {
     "scenario program": {
@@ -51,6 +54,8 @@ _PARTS = {
         "risk": {"beta", "days", "violated", "eps", "each_day_once"},
         "gap": {"multiplier", "mean_usd"},
     },
+    **verify_shield.PARTS,
+    **verify_penalty.PARTS,
 }
 _PLAN_KWH = 1e-4
 _MONEY = 1e-6  # agreement of recomputed money, relative to 1 + |value|
@@ -79,6 +84,9 @@ def verify(certificate: Data, instance: Instance | None) -> Report:
         "scenario program": _program,
         "hindsight bound": _hindsight,
         "policy": _policy,
+        verify_shield.BOX_KIND: verify_shield.check_box,
+        verify_shield.MARGIN_KIND: verify_shield.check_margin,
+        verify_penalty.KIND: verify_penalty.verify_penalised,
     }
     return checks[kind](certificate, written)
 

@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baselines import risk
-from baselines.certificate import FORMAT, CertificateError, Report, pack, unpack
+from baselines.certificate import CertificateError, Report, pack, unpack
 from baselines.checking import expect, near
+from baselines.price_chain import verify_penalty
 from baselines.price_chain.ambiguity import Ambiguity, from_data
 from baselines.price_chain.policies import TablePolicy
 from baselines.price_chain.sweeps import (
     at_start,
-    check_plan,
     choose,
     evaluate,
     follow,
@@ -31,10 +31,11 @@ from baselines.price_chain.sweeps import (
     terminal_usd,
     violation_probability,
 )
+from baselines.price_chain.verify_parts import COMMON, head, instance_of, law_data, law_from, plan_from
 from v2g_env.core.validate import InvalidInputError, number
 from v2g_env.price_chain.instance import Instance
 from v2g_env.price_chain.model import VIOLATION_TOLERANCE, Model
-from v2g_env.price_chain.scenario import Law, sample_days
+from v2g_env.price_chain.scenario import sample_days
 from v2g_env.rollout import Episodes, rollout
 
 __all__ = ["POLICY_KIND", "VALUES_KIND", "policy_certificate", "values_certificate", "verify"]
@@ -43,10 +44,9 @@ Data = Mapping[str, Any]
 Floats = NDArray[np.float64]
 
 VALUES_KIND, POLICY_KIND = "price chain values", "price chain policy"
-_COMMON = {"format", "problem", "kind", "instance_sha256", "instance"}
 _FIELDS = {
-    VALUES_KIND: _COMMON | {"law", "ambiguity", "plan", "dual", "value_usd"},
-    POLICY_KIND: _COMMON
+    VALUES_KIND: COMMON | {"law", "ambiguity", "plan", "dual", "value_usd"},
+    POLICY_KIND: COMMON
     | {"policy", "policy_sha256", "plan", "value_usd", "optimum_usd", "violation_probability", "sample"},
 }
 _SAMPLE = {"seed", "n_samples", "mean_return_usd", "violations", "beta", "eps"}
@@ -66,9 +66,8 @@ def values_certificate(
         dual: (T - 1, L, Q, E, 2) numbers of the inner problems.
         value: claimed [$].
     """
-    law = model.law
-    return _head(model, VALUES_KIND) | {
-        "law": None if law.name == "generator" else {"name": law.name, "rows": pack(law.rows)},
+    return head(model, VALUES_KIND) | {
+        "law": law_data(model.law),
         "ambiguity": None if ambiguity is None else ambiguity.data(),
         "plan": pack(plan.astype(np.int32)),
         "dual": None if ambiguity is None else pack(dual),
@@ -98,7 +97,7 @@ def policy_certificate(
     """
     violations = int((episodes.excess > VIOLATION_TOLERANCE).sum())
     days = len(episodes.returns)
-    return _head(model, POLICY_KIND) | {
+    return head(model, POLICY_KIND) | {
         "policy": policy,
         "policy_sha256": sha256,
         "plan": pack(plan.astype(np.int32)),
@@ -119,8 +118,11 @@ def policy_certificate(
 def verify(certificate: Data, instance: Instance | None) -> Report:
     """Check one certificate; see baselines.certificate.check."""
     kind = certificate.get("kind")
-    expect(kind in (VALUES_KIND, POLICY_KIND), "kind", kind, f"{VALUES_KIND}, {POLICY_KIND}")
-    lot = _instance(certificate, instance, str(kind))
+    if isinstance(kind, str) and kind in verify_penalty.CHECKS:
+        return verify_penalty.CHECKS[kind](certificate, instance)
+    known = (VALUES_KIND, POLICY_KIND, *verify_penalty.CHECKS)
+    expect(kind in known, "kind", kind, ", ".join(known))
+    lot = instance_of(certificate, instance, _FIELDS[str(kind)])
     try:
         return (_check_values if kind == VALUES_KIND else _check_policy)(certificate, lot)
     except InvalidInputError as error:
@@ -128,13 +130,13 @@ def verify(certificate: Data, instance: Instance | None) -> Report:
 
 
 def _check_values(data: Data, lot: Instance) -> Report:
-    model = Model(lot, _law(data["law"]))
+    model = Model(lot, law_from(data["law"]))
     robust = data["ambiguity"] is not None
     ambiguity = from_data(data["ambiguity"]) if robust else nominal_set(model.law.rows)
     levels = lot.price_levels
     size = (ambiguity.rows, ambiguity.width)
     expect(size == (lot.steps * levels, levels), "shape of ambiguity", size, (lot.steps * levels, levels))
-    plan = _plan(data, model)
+    plan = plan_from(data, model)
     shape = (lot.steps - 1, *lot.shape)
     if robust:
         dual = unpack(data["dual"])
@@ -184,7 +186,7 @@ def _check_policy(data: Data, lot: Instance) -> Report:
         count = sample[field]
         expect(type(count) is int and least <= count <= most, f"sample.{field}", count, f"{least} to {most}")
     model = Model(lot)
-    plan = _plan(data, model)
+    plan = plan_from(data, model)
     found = {
         "value_usd": evaluate(model, plan).value,
         "optimum_usd": _optimum(model),
@@ -212,46 +214,3 @@ def _check_policy(data: Data, lot: Instance) -> Report:
 
 def _optimum(model: Model) -> float:
     return at_start(model, sweep(model, nominal_set(model.law.rows)).values[0])
-
-
-def _head(model: Model, kind: str) -> dict[str, Any]:
-    return {
-        "format": FORMAT,
-        "problem": "price_chain",
-        "kind": kind,
-        "instance_sha256": model.instance.hash,
-        "instance": model.instance.to_dict(),
-    }
-
-
-def _instance(data: Data, instance: Instance | None, kind: str) -> Instance:
-    """The instance that a certificate speaks of, after its words about it have been compared."""
-    fields = _FIELDS[kind]
-    expect(set(data) == fields, "fields", sorted(data), ", ".join(sorted(fields)))
-    expect(data["format"] == FORMAT, "format", data["format"], FORMAT)
-    expect(data["problem"] == "price_chain", "problem", data["problem"], "price_chain")
-    expect(isinstance(data["instance"], Mapping), "instance", data["instance"], "a JSON object")
-    try:
-        written = Instance.from_dict(data["instance"])
-    except (AttributeError, TypeError, ValueError, OverflowError) as error:
-        raise CertificateError(f"instance = invalid: {error}") from None
-    expect(written.hash == data["instance_sha256"], "instance_sha256", data["instance_sha256"], written.hash)
-    if instance is not None:
-        expect(instance.hash == written.hash, "instance", written.hash, f"the given one, {instance.hash}")
-    return written
-
-
-def _law(data: Any) -> Law | str:
-    if data is None:
-        return "generator"
-    expect(isinstance(data, Mapping) and set(data) == {"name", "rows"}, "law", data, "null, or name and rows")
-    name = data["name"]
-    ok = isinstance(name, str) and name not in ("", "generator")
-    expect(ok, "law.name", name, "a name other than generator")
-    return Law(name, unpack(data["rows"]))
-
-
-def _plan(data: Data, model: Model) -> NDArray[np.int32]:
-    plan = unpack(data["plan"])
-    expect(plan.dtype.str == "<i4", "dtype of plan", plan.dtype.str, "<i4")
-    return check_plan(model, plan)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from baselines.certificate import CertificateError, Report
-from baselines.scheduling import verify_affine, verify_conic, verify_days, verify_linear
+from baselines.scheduling import verify_affine, verify_conic, verify_days, verify_linear, verify_penalty, verify_shield
 from baselines.scheduling.feeder_day import FeederDay
 from v2g_env.core.validate import InvalidInputError
 from v2g_env.scheduling.instance import Instance
@@ -20,6 +20,8 @@ _CHECKS: dict[str, Callable[[Mapping[str, Any], Instance], Report]] = {
     "adjustable schedule": verify_affine.check_adjustable,
     verify_days.BOUND_KIND: verify_days.check_bounds,
     verify_days.POLICY_KIND: verify_days.check_policy,
+    verify_penalty.PENALISED_KIND: verify_penalty.check_penalised,
+    verify_shield.KIND: verify_shield.check_margin,
 }
 
 

@@ -1,6 +1,7 @@
 """Policies for V2G/Stackelberg-v0: from no rebates to the certified optimum of every day, all with ``predict``.
 
-A policy sees the observation and knows the instance; it never sees the scenario. All bid the certified bid in full.
+A policy sees the observation and knows the instance; it never sees the scenario. All bid the certified bid in full, or
+up to the bid limit if that is lower; CertifiedOptimum may be told another fraction.
 Their objective is the model's profit of the day; none looks ahead, which loses nothing unless drivers have habits
 (``habit_weight`` below 1). Where the weather is not announced, CoordinateSearch maximises the mean over plugged shares;
 CertifiedOptimum takes the share nearest to the mean share, and is then no optimum.
@@ -37,8 +38,11 @@ Memory = tuple[Any, ...] | None
 class _Daily:
     """A policy that thinks in rebates [$/h]; subclasses name them."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, bid_fraction: float | None = None) -> None:
         self.model = model
+        limit = model.instance.bid_limit
+        self.bid_fraction = min(1.0, limit) if bid_fraction is None else bid_fraction
+        number("bid_fraction", self.bid_fraction, 0.0, limit)
 
     def rebates(self, observation: Seen) -> Floats:
         """Rebates (n, T) [$/h] for observations (n, d)."""
@@ -53,8 +57,7 @@ class _Daily:
     ) -> tuple[Seen, Memory]:
         """Actions (n, T + 1) for observations (n, d), or (T + 1,) for (d,). No memory, no randomness."""
         seen = np.atleast_2d(observation)
-        fraction = min(1.0, self.model.instance.bid_limit)
-        action = self.model.action_for(self.rebates(seen), fraction).astype(np.float32)
+        action = self.model.action_for(self.rebates(seen), self.bid_fraction).astype(np.float32)
         return (action if np.ndim(observation) == 2 else action[0]), None
 
 
@@ -170,10 +173,12 @@ class CertifiedOptimum(_Daily):
     Args:
         model: of the environment.
         solver: of days; a shared one remembers the days it has solved.
+        bid_fraction: bid as a share of the certified one, up to the bid limit; None: the certified bid. Beyond it pays
+            where ``discount.best_fraction`` says so, and breaks the promise that bids are certified for.
     """
 
-    def __init__(self, model: Model, solver: DaySolver | None = None) -> None:
-        super().__init__(model)
+    def __init__(self, model: Model, solver: DaySolver | None = None, bid_fraction: float | None = None) -> None:
+        super().__init__(model, bid_fraction)
         self.solver = solver or DaySolver(model.instance)
         require(self.solver.instance.hash == model.instance.hash, "solver", "of another instance", "the model's")
         lot = model.instance

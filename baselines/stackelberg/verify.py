@@ -19,11 +19,11 @@ from v2g_env.core.validate import InvalidInputError
 from v2g_env.stackelberg.game import Game
 from v2g_env.stackelberg.instance import Instance
 
-__all__ = ["verify"]
+__all__ = ["OPTIMUM_FIELDS", "verify", "verify_optimum"]
 
 Data = Mapping[str, Any]
 _KEYS = {"format", "problem", "kind", "instance", "instance_sha256", "digest"}
-_OPTIMUM = {"levels", "value_usd", "bound_usd", "gap", "multiplier", "tree"}
+OPTIMUM_FIELDS = {"levels", "value_usd", "bound_usd", "gap", "multiplier", "tree"}
 _COLUMNS = {"parent": "<i4", "upper": "|b1", "period": "<i4", "level": "<i4", "kappa": "<f8", "rebates": "<f8"}
 _CLOSE = 1e-9  # of the objective: value and bound must be the recomputed ones up to this
 
@@ -33,8 +33,15 @@ def verify(certificate: Data, instance: Game | Instance | None = None) -> Report
     kind = certificate["kind"]
     if kind == "policy":
         return importlib.import_module("baselines.stackelberg.verify_policy").verify_policy(certificate, instance)  # type: ignore[no-any-return]
-    expect(kind == "optimal rebates", "kind", kind, "optimal rebates, policy")
-    expect(set(certificate) == _KEYS | _OPTIMUM, "fields", sorted(map(str, certificate)), sorted(_KEYS | _OPTIMUM))
+    if kind == "online bound":
+        return importlib.import_module("baselines.stackelberg.verify_online").verify_online(certificate, instance)  # type: ignore[no-any-return]
+    expect(kind == "optimal rebates", "kind", kind, "online bound, optimal rebates, policy")
+    expect(
+        set(certificate) == _KEYS | OPTIMUM_FIELDS,
+        "fields",
+        sorted(map(str, certificate)),
+        sorted(_KEYS | OPTIMUM_FIELDS),
+    )
     expect(certificate["digest"] == digest(certificate), "digest", certificate["digest"], "that of the content")
     try:
         game = Game.from_dict(certificate["instance"])
@@ -46,12 +53,18 @@ def verify(certificate: Data, instance: Game | Instance | None = None) -> Report
         expect(isinstance(wanted, Game), "instance", type(instance).__name__, "a Game or an Instance")
         expect(game.hash == wanted.hash, "instance_sha256", game.hash, f"{wanted.hash} (the given instance)")
     try:
-        return _optimum(certificate, game)
+        return verify_optimum(certificate, game)
     except ArithmeticError as error:
         raise CertificateError(str(error)) from None
 
 
-def _optimum(data: Data, game: Game) -> Report:
+def verify_optimum(data: Data, game: Game) -> Report:
+    """Check levels, value, bound and tree (``OPTIMUM_FIELDS``) of one game.
+
+    Raises:
+        CertificateError: if anything does not hold.
+        ArithmeticError: if the drivers' response to the levels cannot be enclosed.
+    """
     levels = data["levels"]
     ok = isinstance(levels, list) and len(levels) == game.periods and all(type(k) is int for k in levels)
     expect(ok and all(0 <= k < n for k, n in zip(levels, game.choices, strict=True)), "levels", levels, "allowed ones")

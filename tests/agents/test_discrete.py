@@ -18,9 +18,9 @@ from safetensors.numpy import load, save
 
 from agents.bundle import BundleError, load_bundle, save_bundle
 from agents.bundle_files import digest
-from agents.checkpoint import policy_tensors
 from agents.config import EnvConfig, PPOParams, SACParams, TrainConfig
 from agents.config import load as load_config
+from agents.learners import policy_tensors
 from agents.normaliser import Normaliser
 from agents.recorder import Recorder
 from agents.sb3 import build_model, make_native, train
@@ -173,19 +173,6 @@ def test_logits_come_without_a_deviation(saved):
     rewrite(saved[0], lambda content: content.update(weights_sha256=hashlib.sha256(raw).hexdigest()))
     with pytest.raises(BundleError, match="log_std"):
         load_bundle(saved[0])
-
-
-def test_bundles_from_before_the_kind_was_written_have_boxes(tmp_path):
-    config = TrainConfig(num_envs=4, hyperparameters=PPOParams(n_steps=4, batch_size=16))
-    envs = make_native(config.env, 4)
-    tensors = policy_tensors(build_model(config, envs), "ppo", Normaliser(35))
-    save_bundle(tmp_path / "b", config, tensors, 16)
-    rewrite(tmp_path / "b", lambda content: content.pop("action_kind"))
-    old = load_bundle(tmp_path / "b")
-    assert old.predict(np.zeros((3, 35), np.float32), deterministic=True)[0].shape == (3, 1)
-    rewrite(tmp_path / "b", lambda content: content.update(action_kind="discrete"))
-    with pytest.raises(BundleError, match="action_kind"):
-        load_bundle(tmp_path / "b")
 
 
 @pytest.mark.parametrize(

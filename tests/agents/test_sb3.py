@@ -27,6 +27,7 @@ from agents.sb3 import NativeVecEnv, make_native, train
 from v2g_env.core.validate import InvalidInputError
 
 N, SEED = 3, 11
+CHECKPOINT = "checkpoint-000000000832"
 PPO = TrainConfig(
     num_envs=16,
     total_steps=3328,
@@ -308,7 +309,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, whole, monkeypatch):
     assert weights(resumed) == weights(whole["ppo"])
 
 
-def test_ctrl_c_saves_a_checkpoint_and_the_run_goes_on_later(tmp_path, monkeypatch):
+def test_after_ctrl_c_the_policy_is_there_and_the_run_goes_on_to_the_same_bits(tmp_path, whole, monkeypatch):
     assert threading.current_thread() is threading.main_thread()
     original = Recorder._on_step
 
@@ -322,9 +323,14 @@ def test_ctrl_c_saves_a_checkpoint_and_the_run_goes_on_later(tmp_path, monkeypat
         stopped = train(PPO, tmp_path, progress=False)
     assert (stopped.reason, stopped.finished, stopped.steps) == ("interrupted", False, 1248)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    load_bundle(stopped.bundle)
+    assert load_bundle(stopped.bundle).config["steps"] == 1248
+    assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == ["checkpoint-000000000000", CHECKPOINT]
     resumed = train(PPO, tmp_path, progress=False)
-    assert (resumed.reason, resumed.steps, resumed.resumed_from) == ("total_steps", PPO.total_steps, 1248)
+    assert (resumed.reason, resumed.steps, resumed.resumed_from) == ("total_steps", PPO.total_steps, 832)
+    assert weights(resumed) == weights(whole["ppo"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "log.csv", "run.json", "tensorboard"]
+    kept = [row["mean_return_usd"] for row in rows_of(tmp_path)]
+    assert kept == [row["mean_return_usd"] for row in rows_of(whole["ppo"].bundle.parent)]
 
 
 def test_the_time_limit_ends_a_run_for_good(tmp_path):

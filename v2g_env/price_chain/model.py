@@ -111,6 +111,16 @@ class Model:
         fits = (place >= low) & (place <= high)
         return np.where((state.t < self.steps)[:, None], fits, self.tables.moves == 0)
 
+    def masks_of(self, observation: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """(n, A) the same as ``masks``, from observations (n, d) alone: they show step, stored energy and presence."""
+        layout = self.observation_layout
+        stored, presence = (observation[:, layout[name]].argmax(axis=1) for name in ("stored", "presence"))
+        place = np.arange(len(self.tables.moves))
+        low, high = (part[presence, stored][:, None] for part in (self.tables.lowest, self.tables.highest))
+        going = observation[:, layout["step"]].max(axis=1) > 0.0
+        fits: NDArray[np.bool_] = (place >= low) & (place <= high)
+        return np.where(going[:, None], fits, self.tables.moves == 0)
+
     def step(self, scenario: Days, state: DayState, action: Floats) -> tuple[DayState, Floats, Floats]:
         """Trade in step t.
 

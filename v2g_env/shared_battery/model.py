@@ -232,6 +232,16 @@ class WeekModel:
         fits = (size <= state.left_kwh + TOLERANCE_KWH) & (state.t < self.steps)
         return np.stack([np.ones(len(size), bool), fits], axis=1)
 
+    def masks_of(self, observation: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """(n, 2) the same as ``masks``, from observations (n, d) alone: they show whether the request fits.
+
+        Raises:
+            InvalidInputError: where shares are granted.
+        """
+        require(not self.partial, "action_masks", "for shares", "none: only choices can be masked")
+        fits = observation[:, self.observation_layout["fits"]][:, 0] > 0.5
+        return np.stack([np.ones(len(fits), bool), fits], axis=1)
+
     def step(self, scenario: Week, state: WeekState, action: Floats) -> tuple[WeekState, Floats, Floats]:
         """Answer the request of step t.
 
