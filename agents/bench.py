@@ -1,4 +1,4 @@
-"""Benchmarks: speed of the environments, the scenario programs and the bounds, all in one run on one machine."""
+"""Benchmarks: environments, scenario programs, bounds, training and the executor, all in one run on one machine."""
 
 from __future__ import annotations
 
@@ -160,6 +160,18 @@ def _price_chain() -> Iterator[str]:
     return lines()
 
 
+def _train() -> Iterator[str]:
+    from agents.train_bench import lines
+
+    return lines()
+
+
+def _executor() -> Iterator[str]:
+    from agents.executor_bench import bench_lines
+
+    return bench_lines()
+
+
 PARTS: dict[str, Callable[[], Iterator[str]]] = {
     "env": _env,
     "programs": _programs,
@@ -168,6 +180,8 @@ PARTS: dict[str, Callable[[], Iterator[str]]] = {
     "shared-battery": _shared_battery,
     "scheduling": _scheduling,
     "price-chain": _price_chain,
+    "train": _train,
+    "executor": _executor,
 }
 
 

@@ -17,7 +17,16 @@ from v2g_env.core.policy import Policy
 from v2g_env.core.validate import number, require
 from v2g_env.registration import ENVIRONMENTS
 
-__all__ = ["Board", "board_of", "default_periods", "evaluate_bundle", "module_of", "score", "world_of"]
+__all__ = [
+    "Board",
+    "board_of",
+    "default_periods",
+    "evaluate_bundle",
+    "module_of",
+    "problem_of",
+    "score",
+    "world_of",
+]
 
 Data = dict[str, Any]
 
@@ -39,16 +48,20 @@ class Board:
     lines: Callable[[Policy], list[str]] = lambda policy: []
 
 
+def problem_of(env_id: str) -> str:
+    """Name of the package of an environment's problem; InvalidInputError for an id that is not registered."""
+    problem = next((entry.problem for entry in ENVIRONMENTS if entry.id == env_id), None)
+    require(problem is not None, "environment", env_id, ", ".join(entry.id for entry in ENVIRONMENTS))
+    return str(problem)
+
+
 def module_of(env_id: str) -> Any:
     """The module agents.<problem> that makes the boards of an environment.
 
     Raises:
         InvalidInputError: for an id that is not registered or has no board.
     """
-    problem = next((entry.problem for entry in ENVIRONMENTS if entry.id == env_id), None)
-    known = ", ".join(entry.id for entry in ENVIRONMENTS)
-    require(problem is not None, "environment", env_id, known)
-    module = importlib.import_module(f"agents.{problem}")
+    module = importlib.import_module(f"agents.{problem_of(env_id)}")
     require(env_id in module.BOARDS, "environment", env_id, ", ".join(module.BOARDS))
     return module
 
@@ -85,11 +98,20 @@ def board_of(
     """
     module = module_of(env_id)
     count = default_periods(env_id) if periods is None else periods
-    number("days", count, 1, 10**6, integer=True)
-    number("seed", seed, 0, 2**63 - 1, integer=True)
     number("beta", beta, 0.0, 1.0, open_low=True, open_high=True)
-    options: dict[str, Any] = {} if plan_kwh is None else {"plan_kwh": plan_kwh}
+    options = _options(env_id, count, seed, plan_kwh)
     return module.board(env_id, instance or {}, law, count, seed, beta, say=say, **options)  # type: ignore[no-any-return]
+
+
+def _options(env_id: str, periods: int, seed: int, plan_kwh: Sequence[float] | None) -> dict[str, Any]:
+    """Check what boards and worlds share; keyword arguments of those whose environment shows a plan."""
+    number("days", periods, 1, 10**6, integer=True)
+    number("seed", seed, 0, 2**63 - 1, integer=True)
+    if plan_kwh is None:
+        return {}
+    shown = problem_of(env_id) == "parking_lot"
+    require(shown, "plan_kwh", f"a plan for {env_id}", "none: this environment shows no plan")
+    return {"plan_kwh": plan_kwh}
 
 
 def world_of(
@@ -100,8 +122,20 @@ def world_of(
     seed: int,
     plan_kwh: Sequence[float] | None = None,
 ) -> tuple[Any, Any]:
-    """Model and scenarios of the board with the same arguments; no bound is computed."""
-    options: dict[str, Any] = {} if plan_kwh is None else {"plan_kwh": plan_kwh}
+    """Model and scenarios of the board with the same arguments; no bound is computed.
+
+    Args:
+        env_id: registered id.
+        instance: fields of the instance that differ from the defaults.
+        law: name of the law of the scenarios.
+        periods: days, weeks or seasons.
+        seed: of the scenarios.
+        plan_kwh: plan that the environment shows, where it shows one.
+
+    Raises:
+        InvalidInputError: as ``board_of``.
+    """
+    options = _options(env_id, periods, seed, plan_kwh)
     return module_of(env_id).world(env_id, instance, law, periods, seed, **options)  # type: ignore[no-any-return]
 
 

@@ -1,4 +1,4 @@
-"""The command ``v2g``: envs, solve, check, train, evaluate, compare, sweep, leaderboard, study, bench."""
+"""The command ``v2g``: envs, solve, check, train, evaluate, models, compare, sweep, leaderboard, study, bench."""
 
 from __future__ import annotations
 
@@ -33,17 +33,25 @@ def _envs(_: argparse.Namespace) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> None:
+    from agents.bundle_certificate import check_bundle
+    from agents.models import model_path, models
     from baselines.certificate import PROBLEMS, check, load
 
     refused = 0
     for path in arguments.files:
         try:
+            if path in models() or Path(path).is_dir():
+                claims = check_bundle(model_path(path) if path in models() else path)
+                print(f"holds   {path}")
+                for claim in claims:
+                    print(f"        {claim}")
+                continue
             certificate = load(path)
             owner = None
             if arguments.instance is not None and certificate.get("problem") in PROBLEMS:
                 owner = instance_of(arguments.instance, certificate["problem"], certificate.get("kind"))
             report = check(certificate, owner)
-        except CertificateError as error:
+        except (CertificateError, BundleError) as error:
             refused += 1
             print(f"REFUSED {path}: {error}")
             continue
@@ -79,9 +87,28 @@ def _train(arguments: argparse.Namespace) -> None:
 
 def _evaluate(arguments: argparse.Namespace) -> None:
     from agents.boards import evaluate_bundle
+    from agents.bundle_certificate import CERTIFICATE, certify_bundle
+    from agents.models import model_path, models
 
-    for line in evaluate_bundle(arguments.bundle, arguments.law, arguments.days, arguments.seed, arguments.beta):
+    path = model_path(arguments.bundle) if arguments.bundle in models() else Path(arguments.bundle)
+    chosen = (arguments.law, arguments.days, arguments.seed, arguments.beta)
+    for line in evaluate_bundle(path, *chosen):
         print(line)
+    if arguments.certify:
+        certify_bundle(path, *chosen)
+        print(f"certificate: {path / CERTIFICATE}")
+
+
+def _models(arguments: argparse.Namespace) -> None:
+    from agents.models import MODELS, model_lines, rebuild
+
+    for name in arguments.rebuild or ():
+        for one in MODELS if name == "all" else (name,):
+            keep = None if arguments.keep is None else Path(arguments.keep)
+            print(f"model: {rebuild(one, Path(arguments.out), keep, clock())}")
+    if not arguments.rebuild:
+        for line in model_lines():
+            print(line)
 
 
 _GAP = "gap: certified distance to the proven bound, in % of it: mean of bound - (return - z), z the luck of the days"
@@ -183,7 +210,7 @@ def _parser() -> argparse.ArgumentParser:
     command("envs", _envs, "list the environments")
     add_solve(command("solve", None, "solve a problem and certify the answer"))
     check = command("check", _check, "check certificates; exit status 1 if one is refused")
-    check.add_argument("files", nargs="+", metavar="FILE")
+    check.add_argument("files", nargs="+", metavar="FILE", help="a certificate, a bundle's folder, or a model's name")
     check.add_argument("--instance", help="TOML or JSON file of the instance that they must belong to")
     train = command("train", _train, "train an agent from a TOML configuration")
     train.add_argument("config", help="TOML file or name of a shipped configuration (parking_lot_ppo, ...)")
@@ -193,7 +220,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--plan", help="certificate whose plan the environment shows")
     train.add_argument("--out", help="folder of logs, checkpoints and the bundle")
     evaluate = command("evaluate", _evaluate, "evaluate a trained bundle on fresh days")
-    evaluate.add_argument("bundle", help="folder of the bundle")
+    evaluate.add_argument("bundle", help="folder of the bundle, or a model's name")
     evaluate.add_argument("--law", default="generator")
     evaluate.add_argument(
         "--days",
@@ -203,6 +230,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("--seed", type=int, default=3)
     evaluate.add_argument("--beta", type=float, default=1e-5)
+    evaluate.add_argument("--certify", action="store_true", help="write certificate.json into the bundle")
+    trained = command("models", _models, "list the trained policies that come with the package, or make them again")
+    trained.add_argument("--rebuild", nargs="+", metavar="NAME", help="train and certify these; all: every one")
+    trained.add_argument("--out", default="results/models", help="folder of the trainings (default results/models)")
+    trained.add_argument("--keep", help="put the finished models' files here")
     compare = command("compare", _compare, "compare certified answers, heuristics and agents on the same days")
     compare.add_argument("problem", nargs="?", choices=_COMPARED)
     compare.add_argument("--all", action="store_true", help="all problems, one after the other")

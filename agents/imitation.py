@@ -1,10 +1,8 @@
-"""Behaviour cloning from certified teachers, and their demonstrations as arrays or as a Minari data set."""
+"""Behaviour cloning from certified teachers: their demonstrations as arrays, and the fit of an actor to them."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,11 +10,11 @@ from numpy.typing import NDArray
 
 from agents.config import TrainConfig
 from agents.normaliser import Normaliser
-from agents.teachers import TEACHERS, Imitation, Lesson
+from agents.teachers import TEACHERS, Imitation, Lesson, check_teacher
 from v2g_env.batch_model import check_actions
-from v2g_env.core.validate import InvalidInputError, require
+from v2g_env.core.validate import InvalidInputError, array, require
 
-__all__ = ["Demonstrations", "clone", "demonstrate", "record", "to_minari"]
+__all__ = ["Demonstrations", "clone", "demonstrate", "record"]
 
 Floats = NDArray[np.float64]
 _STREAM = 2**41  # spawn key: demonstrations share no episode with trainings or evaluations
@@ -48,6 +46,9 @@ def record(model: Any, scenario: Any, lesson: Lesson, tolerance: float = 1e-6) -
         scenario: n episodes.
         lesson: policy and weights.
         tolerance: of the scaled violation.
+
+    Raises:
+        InvalidInputError: for actions that the environment refuses, or weights that are no weights.
     """
     state = model.initial(scenario)
     seen = [model.observe(scenario, state)]
@@ -64,23 +65,34 @@ def record(model: Any, scenario: Any, lesson: Lesson, tolerance: float = 1e-6) -
         actions.append(chosen)
         rewards.append(money.sum(axis=1))
         violations.append(facts[:, 0] > tolerance)
-    weights = np.ones((n, model.steps)) if lesson.weights is None else lesson.weights
-    require(weights.shape == (n, model.steps), "shape of the lesson's weights", weights.shape, f"({n}, {model.steps})")
+    given = np.ones((n, model.steps)) if lesson.weights is None else lesson.weights
+    weights = array("weights", given, (n, model.steps), 0.0)
+    require(bool(weights.any()), "weights", 0.0, "at least one above zero")
     a, b, c, d = (np.stack(each, axis=1) for each in (seen, actions, rewards, violations))
     return Demonstrations(a, b, c, d, weights)
 
 
 def demonstrate(config: TrainConfig, imitation: Imitation, plan_kwh: list[float] | None = None) -> Demonstrations:
-    """Demonstrations of a configuration's teacher in its environment."""
+    """Demonstrations of a teacher in a configuration's environment.
+
+    Args:
+        config: whose environment, law and instance count.
+        imitation: teacher, number of episodes and their seed; every episode has a stream of its own, so that the first
+            n episodes are the same for every larger number.
+        plan_kwh: plan that the environment shows.
+
+    Raises:
+        InvalidInputError: for a teacher or parameters that the environment does not have.
+    """
     from agents.vec_env import make_native
 
+    parameters = check_teacher(config.env.id, imitation.teacher, imitation.parameters)
     envs = make_native(config.env, 1, plan_kwh)
     try:
         model = envs.envs.model  # type: ignore[attr-defined]
         streams = [np.random.SeedSequence(imitation.seed, spawn_key=(_STREAM, i)) for i in range(imitation.episodes)]
         scenario = model.draw([np.random.default_rng(stream) for stream in streams])
-        teacher = TEACHERS[config.env.id][imitation.teacher]
-        lesson = teacher.lesson(model, scenario, {**teacher.parameters, **imitation.parameters})
+        lesson = TEACHERS[config.env.id][imitation.teacher].lesson(model, scenario, parameters)
         return record(model, scenario, lesson)
     finally:
         envs.close()
@@ -145,65 +157,3 @@ def clone(
         falling.step()
     say(f"cloned {imitation.teacher}: error {total / len(seen):.4f} after {imitation.epochs} epochs")
     return total / len(seen)
-
-
-def to_minari(shown: Demonstrations, config: TrainConfig, name: str, folder: str | Path) -> Path:
-    """Write demonstrations as a Minari data set; rewards in $, "violation" and "weight" in the infos.
-
-    Args:
-        shown: the demonstrations.
-        config: whose environment they are from.
-        name: of the data set, as in "v2g/parking-lot/hindsight-v0".
-        folder: of all data sets (Minari's MINARI_DATASETS_PATH).
-
-    Returns:
-        Folder of this data set.
-
-    Raises:
-        InvalidInputError: if Minari is not installed, or there is such a data set.
-    """
-    try:
-        import minari
-        from minari.data_collector import EpisodeBuffer
-    except ImportError:
-        raise InvalidInputError("minari = not installed; allowed: pip install 'v2g-env[datasets]'") from None
-    import gymnasium
-
-    path = Path(folder) / name
-    require(not path.exists(), "data set", str(path), "a new name")
-    env = gymnasium.make(
-        config.env.id, instance=dict(config.env.instance), law=config.env.law, disable_env_checker=True
-    )
-    episodes = []
-    for i in range(len(shown.actions)):
-        steps = shown.actions.shape[1]
-        infos = {"violation": np.append(False, shown.violations[i]), "weight": np.append(0.0, shown.weights[i])}
-        episodes.append(
-            EpisodeBuffer(
-                id=i,
-                observations=list(shown.observations[i]),
-                actions=list(shown.actions[i]),
-                rewards=shown.rewards[i].tolist(),
-                terminations=[False] * (steps - 1) + [True],
-                truncations=[False] * steps,
-                infos=infos,
-            )
-        )
-    before = os.environ.get("MINARI_DATASETS_PATH")
-    os.environ["MINARI_DATASETS_PATH"] = str(folder)
-    try:
-        minari.create_dataset_from_buffers(
-            name,
-            episodes,
-            env=env.spec,
-            observation_space=env.observation_space,
-            action_space=env.action_space,
-            algorithm_name=config.imitation.teacher if config.imitation else "teacher",
-            description=f"{config.env.id} under law {config.env.law}; rewards in $.",
-        )
-    finally:
-        if before is None:
-            del os.environ["MINARI_DATASETS_PATH"]
-        else:
-            os.environ["MINARI_DATASETS_PATH"] = before
-    return path

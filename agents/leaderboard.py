@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from agents.boards import Board, board_of, score
+from agents.boards import Board, score
 from agents.compare import Contestant, Outcome
-from agents.leaderboard_bounds import ADAPTERS, Adapter
+from agents.leaderboard_bounds import ADAPTERS, Adapter, official_board
 from agents.leaderboard_check import read_leaderboard
 from agents.leaderboard_entries import baselines_of
 from agents.leaderboard_looks import Looks, look_share
@@ -120,7 +120,7 @@ def update(
     for env_id in wanted:
         chosen = set_of(env_id, sets)
         say(f"{env_id}: bounds of {chosen.periods} periods")
-        board = board_of(env_id, {}, chosen.law, chosen.periods, chosen.seed, BETA, say=say)
+        board = official_board(chosen, say)
         desk = _Desk(chosen, scene_of(chosen), board, looks, target, say)
         found[env_id] = _score_set(desk, found.get(env_id), fresh.get(env_id, Submissions()), adapters)
     content = {"format": FORMAT, "sets": [found[each.env_id] for each in sets if each.env_id in found]}
@@ -185,9 +185,6 @@ def _row(desk: _Desk, contestant: Contestant, look: int | None, beta: float) -> 
 
     test = replace(desk.board.test, outcome=outcome, beta=beta / 2.0)
     result = score(Board(test, None, None), [contestant], desk.say)[0][0]
-    gaps = test.bound - result.returns
-    if test.control is not None:
-        gaps = gaps + test.control(result.episodes)
     counted = scene.violations(result.episodes, beta / 2.0)
     return {
         "policy": contestant.name,
@@ -200,8 +197,8 @@ def _row(desk: _Desk, contestant: Contestant, look: int | None, beta: float) -> 
         "decision_us": float(result.row.decision_us),
         "actions": pack(result.episodes.actions),
         "returns_usd": pack(result.returns),
-        "gaps_usd": pack(gaps),
-        **policy_figures(result.returns, gaps, test.bound, scene.units, counted, beta),
+        "gaps_usd": pack(result.gap),
+        **policy_figures(result.returns, result.gap, test.bound, scene.units, counted, beta),
     }
 
 

@@ -3,25 +3,27 @@
 A penalty has conditional mean zero for every policy, and its data (a frozen function of the state, say) are fixed
 before the set was drawn. The mean over scenarios of max (return - penalty) then bounds every policy's mean return
 (Brown, Smith and Sun, "Information relaxations and duality in stochastic dynamic programs", Operations Research 58,
-2010). ADAPTERS is the one place where an environment says how it reads such data; CONTROLS the one where it says how
-the penalty in its own board's bound is recomputed.
+2010). ADAPTERS is the one place where an environment says how it reads such data; bound_kinds says how a board's own
+bound and its penalty follow from its certificate.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.leaderboard_sets import BoardSet, Scene
+from agents.boards import Board, board_of, module_of
+from agents.bound_kinds import KINDS, OFFICIAL, Drawn, Penalty
+from agents.leaderboard_sets import BETA, BoardSet, Scene
 from baselines.certificate import check, unpack
 from baselines.checking import expect, near
 from v2g_env.core.validate import require
-from v2g_env.rollout import Episodes
 
-__all__ = ["ADAPTERS", "CONTROLS", "Adapter", "Control", "certified_bound"]
+__all__ = ["ADAPTERS", "Adapter", "Proven", "certified_bound", "official_board"]
 
 Floats = NDArray[np.float64]
 Data = Mapping[str, Any]
@@ -29,85 +31,93 @@ Data = Mapping[str, Any]
 # (model, scenario, data, seed of the scenario) -> (m,) per-path bound [$], without a solver: the check calls it too;
 # raises InvalidInputError or CertificateError for data that it cannot read
 Adapter = Callable[[Any, Any, Data, int], Floats]
-# (model, scenario, certificate of the bound, episodes) -> (m,) penalty of every path [$]
-Control = Callable[[Any, Any, Data, Episodes], Floats]
 
 _MONEY = 1e-6  # agreement of recomputed money, relative to 1 + |value|
+_SECONDS = 1.0  # to solve a day of the Stackelberg game
 
 
-def certified_bound(chosen: BoardSet, scene: Scene, bound_usd: Floats, certificate: Data | None) -> str:
-    """Check the official bound of every path against its certificate, and say what holds.
+class Proven(NamedTuple):
+    """An official bound that was checked: what holds, and the penalty that belongs to it, None if it has none."""
+
+    claim: str
+    penalty: Penalty | None
+
+
+def official_board(chosen: BoardSet, say: Callable[[str], None] = lambda text: None) -> Board:
+    """The board of a set, with the certificate of its bound.
+
+    Args:
+        chosen: the set.
+        say: receives a line per stage.
+    """
+    arguments: tuple[Any, ...] = (chosen.env_id, {}, chosen.law, chosen.periods, chosen.seed, BETA)
+    if chosen.env_id != "V2G/Stackelberg-v0":
+        return board_of(*arguments, say=say)
+    # the board of an evaluation has no certificate of all its days: writing it takes as long as solving them
+    from baselines.stackelberg.online import OnlineSolver
+    from baselines.stackelberg.verify_online import bound_certificate
+    from v2g_env.stackelberg.instance import Instance
+
+    solver = OnlineSolver(Instance(), time_limit_s=_SECONDS)
+    board: Board = module_of(chosen.env_id).board(*arguments, solver=solver, say=say)
+    months = len(board.test.scenario[0])
+    made = bound_certificate(solver, chosen.seed, months, say)
+    drawn = Drawn(board.test.model, board.test.scenario, chosen.seed)
+    return replace(board, test=replace(board.test, bound=KINDS["online bound"].paths(drawn, made)), bound=made)
+
+
+def certified_bound(chosen: BoardSet, scene: Scene, bound_usd: Floats, certificate: Data | None) -> Proven:
+    """Check the official bound of every path against its certificate.
 
     Args:
         chosen: the set.
         scene: its model and scenarios.
         bound_usd: (m,) bound of every period.
-        certificate: of the bound; None where the family has no such kind.
+        certificate: of the bound.
 
     Raises:
-        CertificateError: for a certificate that does not hold, or is about something else, or another bound.
+        CertificateError: for a certificate that is missing, does not hold, or is about something else, or another
+            bound.
     """
     label = f"{chosen.env_id}: {chosen.periods} {scene.per}s of {chosen.law}, seed {chosen.seed}"
-    if certificate is None:
-        expect(chosen.env_id in _UNCERTIFIED, f"bound of {chosen.env_id}", None, "its certificate")
-        return f"{label}: the bound {bound_usd.mean():.4f} $ comes without a certificate and was not checked"
-    report = check(certificate, scene.instance)
+    expect(certificate is not None, f"bound of {chosen.env_id}", None, "its certificate")
+    assert certificate is not None
+    kinds = OFFICIAL[chosen.env_id]
+    kind = certificate.get("kind")
+    expect(isinstance(kind, str) and kind in kinds, "kind of the bound", kind, " or ".join(kinds))
+    model = scene.model(None)
+    paths = _paths(Drawn(model, scene.scenario, chosen.seed), scene.instance, certificate)
+    expect(paths.shape == bound_usd.shape, "periods of the bound", bound_usd.shape, paths.shape)
+    worst = int(np.abs(bound_usd - paths).argmax())
+    near(f"bound of scenario {worst}", float(bound_usd[worst]), float(paths[worst]), _MONEY)
+    found = KINDS[str(kind)].penalty
+    scope = "in expectation" if certificate.get("sample") is None else "on average over them"
+    less = "" if found is None else ", less a penalty of mean zero"
+    claim = f"{label}: no policy earns more than {bound_usd.mean():.4f} $ {scope}{less}; every bound recomputed"
+    return Proven(claim, None if found is None else found(Drawn(model, scene.scenario, chosen.seed), certificate))
+
+
+def _paths(drawn: Drawn, instance: Any, certificate: Data) -> Floats:
+    """Bound of every period after the certificate has been checked and found to speak of these episodes."""
+    check(certificate, instance)
     about = certificate.get("sample")
     if about is not None:
-        for field, wanted in (("seed", chosen.seed), ("n_samples", chosen.periods)):
+        for field, wanted in (("seed", drawn.seed), ("n_samples", len(drawn.scenario[0]))):
             expect(about[field] == wanted, f"sample.{field} of the bound", about[field], wanted)
         if "law" in about:
-            own = scene.model(None).law.name
+            own = drawn.model.law.name
             expect(about["law"] == own, "sample.law of the bound", about["law"], own)
-    if chosen.env_id in _PATHS:
-        paths = _PATHS[chosen.env_id](scene, certificate)
-        worst = int(np.abs(bound_usd - paths).argmax())
-        near(f"bound of scenario {worst}", float(bound_usd[worst]), float(paths[worst]), _MONEY)
-        scope = "in expectation" if about is None else "on average over them"
-        return f"{label}: no policy earns more than {bound_usd.mean():.4f} $ {scope}; every bound recomputed"
-    expect("mean_bound_usd" in report.values, "kind of the bound", report.kind, "a bound on every policy")
-    near("mean of the bounds", float(bound_usd.mean()), report.values["mean_bound_usd"], _MONEY)
-    return f"{label}: no policy earns more than {bound_usd.mean():.4f} $ on average over them; single paths as stated"
+    return KINDS[certificate["kind"]].paths(drawn, certificate)
 
 
-def _lot_paths(scene: Scene, certificate: Data) -> Floats:
-    from baselines.parking_lot.samples import reachable, true_market
-    from baselines.parking_lot.storage import bound
+def _certificate(kind: str) -> Adapter:
+    """Data: a certificate of this kind, about the set's own scenarios."""
 
-    expect(certificate["kind"] == "hindsight bound", "kind of the bound", certificate["kind"], "hindsight bound")
-    lot, scenario = scene.instance, scene.scenario
-    market = true_market(lot, scenario)
-    return bound(lot, market, reachable(lot, scenario), None, unpack(certificate["multiplier"]))
+    def read(model: Any, scenario: Any, data: Data, seed: int) -> Floats:
+        expect(data.get("kind") == kind, "kind of the penalty", data.get("kind"), kind)
+        return _paths(Drawn(model, scenario, seed), model.instance, data)
 
-
-def _week_paths(scene: Scene, certificate: Data) -> Floats:
-    from baselines.shared_battery.hindsight import hindsight
-
-    kind = "week hindsight bound"
-    expect(certificate["kind"] == kind, "kind of the bound", certificate["kind"], kind)
-    return hindsight(scene.model(None), scene.scenario, certificate["grid"] or 1).bound_usd
-
-
-def _season_paths(scene: Scene, certificate: Data) -> Floats:
-    expect(certificate["kind"] == "season bound", "kind of the bound", certificate["kind"], "season bound")
-    return np.full(len(scene.scenario[0]), float(certificate["mean_bound_usd"]))
-
-
-def _chain_paths(scene: Scene, certificate: Data) -> Floats:
-    expect(certificate["kind"] == "price chain values", "kind of the bound", certificate["kind"], "price chain values")
-    known = certificate["law"] is None and certificate["ambiguity"] is None
-    expect(known, "bound", "of another law, or robust", "the optimum of the instance's own chain")
-    return np.full(len(scene.scenario[0]), float(certificate["value_usd"]))
-
-
-_UNCERTIFIED = ("V2G/Stackelberg-v0",)  # days are solved, each with a certificate of its own kind, not kept here
-_PATHS: Mapping[str, Callable[[Scene, Data], Floats]] = {
-    "V2G/ParkingLot-v0": _lot_paths,
-    "V2G/SharedBatterySizing-v0": _season_paths,
-    "V2G/SharedBatteryAllocation-v0": _week_paths,
-    "V2G/SharedBatteryAllocationPartial-v0": _week_paths,
-    "V2G/PriceChain-v0": _chain_paths,
-}
+    return read
 
 
 def _chain_penalty(model: Any, scenario: Any, data: Data, seed: int) -> Floats:
@@ -132,5 +142,7 @@ def _lot_penalty(model: Any, scenario: Any, data: Data, seed: int) -> Floats:
 ADAPTERS: dict[str, Adapter] = {
     "V2G/PriceChain-v0": _chain_penalty,
     "V2G/ParkingLot-v0": _lot_penalty,
+    "V2G/SharedBatteryAllocation-v0": _certificate("week penalised bound"),
+    "V2G/Scheduling-v0": _certificate("penalised days bound"),
+    "V2G/Stackelberg-v0": _certificate("online bound"),
 }
-CONTROLS: dict[str, Control] = {}

@@ -6,6 +6,7 @@ scenarios and counts violations at any confidence, so that rows can be checked, 
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.boards import world_of
 from baselines import risk
 from v2g_env.core.validate import require
 from v2g_env.rollout import Episodes
@@ -100,123 +102,105 @@ def set_of(env_id: str, sets: tuple[BoardSet, ...] = BOARD_SETS) -> BoardSet:
 
 
 def scene_of(chosen: BoardSet) -> Scene:
-    """Draw the scenarios of a set."""
-    require(chosen.env_id in _SCENES, "environment", chosen.env_id, ", ".join(_SCENES))
-    return _SCENES[chosen.env_id](chosen)
+    """Draw the scenarios of a set, as its board does."""
+    require(chosen.env_id in _COUNTED, "environment", chosen.env_id, ", ".join(_COUNTED))
+    model, scenario = world_of(chosen.env_id, {}, chosen.law, chosen.periods, chosen.seed)
+    independent = not getattr(model.law, "replay", False)
+    require(independent, "law", chosen.law, "a law whose days are independent")
+    each = _COUNTED[chosen.env_id]
+    months = len(scenario[0])
+    return Scene(
+        instance=model.instance,
+        model=lambda plan: model if plan is None else type(model)(model.instance, model.law, plan),
+        scenario=scenario,
+        units=np.repeat(np.arange(months), model.instance.days) if each.days else None,
+        returns=_days_of_months if each.days else _whole,
+        violations=each.violations(model),
+        per=each.per,
+        trial=each.trial,
+        pathwise=each.pathwise,
+    )
+
+
+class _Counted(NamedTuple):
+    """What an environment calls things, and how its violations are counted."""
+
+    violations: Callable[[Any], Callable[[Episodes, float], Counted]]
+    per: str = "day"
+    trial: str = "days"
+    pathwise: bool = True
+    days: bool = False  # whether periods are days of an episode
 
 
 def _whole(episodes: Episodes) -> Floats:
     return episodes.returns
 
 
-def _days(tolerance: float) -> Callable[[Episodes, float], Counted]:
-    """Counts independent episodes with an excess above the tolerance."""
-
-    def count(episodes: Episodes, beta: float) -> Counted:
-        n, bad = len(episodes.excess), int((episodes.excess > tolerance).sum())
-        return Counted(bad, n, float(risk.hold_out(n, bad, beta)))
-
-    return count
+def _days_of_months(episodes: Episodes) -> Floats:
+    return episodes.rewards.ravel()
 
 
-def _parking_lot(chosen: BoardSet) -> Scene:
-    from v2g_env.parking_lot.instance import Instance
-    from v2g_env.parking_lot.model import VIOLATION_TOLERANCE, Model
-    from v2g_env.parking_lot.scenario import law, sample
+def _bad_days(problem: str) -> Callable[[Any], Callable[[Episodes, float], Counted]]:
+    """Counts independent episodes with an excess above the problem's tolerance."""
 
-    lot, source = Instance(), law(chosen.law)
-    require(not source.replay, "law", chosen.law, "a law whose days are independent")
-    scenario = sample(lot, source, chosen.periods, chosen.seed)
-    return Scene(lot, lambda plan: Model(lot, source, plan), scenario, None, _whole, _days(VIOLATION_TOLERANCE))
+    def counter(model: Any) -> Callable[[Episodes, float], Counted]:
+        tolerance = importlib.import_module(f"v2g_env.{problem}.model").VIOLATION_TOLERANCE
 
+        def count(episodes: Episodes, beta: float) -> Counted:
+            n, bad = len(episodes.excess), int((episodes.excess > tolerance).sum())
+            return Counted(bad, n, float(risk.hold_out(n, bad, beta)))
 
-def _price_chain(chosen: BoardSet) -> Scene:
-    from v2g_env.price_chain.instance import Instance
-    from v2g_env.price_chain.model import VIOLATION_TOLERANCE, Model
-    from v2g_env.price_chain.scenario import sample_days
+        return count
 
-    model = Model(Instance(), chosen.law)
-    scenario = sample_days(model.instance, model.law, chosen.periods, chosen.seed)
-    return Scene(model.instance, lambda plan: model, scenario, None, _whole, _days(VIOLATION_TOLERANCE), pathwise=False)
+    return counter
 
 
-def _scheduling(chosen: BoardSet) -> Scene:
+def _steps(model: Any) -> Callable[[Episodes, float], Counted]:
     from baselines.scheduling.verify_days import count_violations
-    from v2g_env.scheduling.instance import Instance
-    from v2g_env.scheduling.model import Model
-    from v2g_env.scheduling.scenario import sample
-
-    model = Model(Instance(), chosen.law)
-    scenario = sample(model.instance, model.law, chosen.periods, chosen.seed)
 
     def count(episodes: Episodes, beta: float) -> Counted:
         kept = count_violations(episodes, beta)
         return Counted(kept.violated, kept.steps, kept.eps)
 
-    return Scene(model.instance, lambda plan: model, scenario, None, _whole, count, trial="steps")
+    return count
 
 
-def _weeks(chosen: BoardSet) -> Scene:
+def _visits(model: Any) -> Callable[[Episodes, float], Counted]:
     from baselines.shared_battery.verify_week import count_unserved
-    from v2g_env.shared_battery.instance import Instance
-    from v2g_env.shared_battery.model import WeekModel
-    from v2g_env.shared_battery.scenario import sample_weeks
-
-    model = WeekModel(Instance(), chosen.law, "Partial" in chosen.env_id)
-    scenario = sample_weeks(model.instance, model.law, chosen.periods, chosen.seed)
 
     def count(episodes: Episodes, beta: float) -> Counted:
         kept = count_unserved(model, episodes, beta)
         return Counted(kept.unserved, kept.visits, kept.eps)
 
-    return Scene(model.instance, lambda plan: model, scenario, None, _whole, count, "week", "visits")
+    return count
 
 
-def _seasons(chosen: BoardSet) -> Scene:
+def _season_days(model: Any) -> Callable[[Episodes, float], Counted]:
     from baselines.shared_battery.seasons import count_violations
-    from v2g_env.shared_battery.instance import Instance
-    from v2g_env.shared_battery.model import SizingModel
-    from v2g_env.shared_battery.scenario import sample_seasons
-
-    model = SizingModel(Instance(), chosen.law)
-    scenario = sample_seasons(model.instance, model.law, chosen.periods, chosen.seed)
 
     def count(episodes: Episodes, beta: float) -> Counted:
         kept = count_violations(model, episodes, beta)
         return Counted(kept.violated, kept.days, kept.eps)
 
-    return Scene(model.instance, lambda plan: model, scenario, None, _whole, count, "season", pathwise=False)
+    return count
 
 
-def _days_of_months(episodes: Episodes) -> Floats:
-    return episodes.rewards.ravel()
-
-
-def _stackelberg(chosen: BoardSet) -> Scene:
+def _hours(model: Any) -> Callable[[Episodes, float], Counted]:
     from baselines.stackelberg.verify_policy import count_violations
-    from v2g_env.stackelberg.instance import Instance
-    from v2g_env.stackelberg.model import Model
-    from v2g_env.stackelberg.scenario import sample
-
-    model = Model(Instance(), chosen.law)
-    lot = model.instance
-    months = -(-chosen.periods // lot.days)
-    scenario = sample(lot, months, chosen.seed)
 
     def count(episodes: Episodes, beta: float) -> Counted:
         kept = count_violations(model, episodes, beta)
         return Counted(kept.violated, kept.trials, kept.eps)
 
-    units = np.repeat(np.arange(months), lot.days)
-    return Scene(lot, lambda plan: model, scenario, units, _days_of_months, count, trial="hours")
+    return count
 
 
-_SCENES: Mapping[str, Callable[[BoardSet], Scene]] = {
-    "V2G/ParkingLot-v0": _parking_lot,
-    "V2G/Stackelberg-v0": _stackelberg,
-    "V2G/SharedBatterySizing-v0": _seasons,
-    "V2G/SharedBatteryAllocation-v0": _weeks,
-    "V2G/SharedBatteryAllocationPartial-v0": _weeks,
-    "V2G/Scheduling-v0": _scheduling,
-    "V2G/PriceChain-v0": _price_chain,
+_COUNTED: Mapping[str, _Counted] = {
+    "V2G/ParkingLot-v0": _Counted(_bad_days("parking_lot")),
+    "V2G/Stackelberg-v0": _Counted(_hours, trial="hours", days=True),
+    "V2G/SharedBatterySizing-v0": _Counted(_season_days, "season", pathwise=False),
+    "V2G/SharedBatteryAllocation-v0": _Counted(_visits, "week", "visits"),
+    "V2G/SharedBatteryAllocationPartial-v0": _Counted(_visits, "week", "visits"),
+    "V2G/Scheduling-v0": _Counted(_steps, trial="steps"),
+    "V2G/PriceChain-v0": _Counted(_bad_days("price_chain"), pathwise=False),
 }

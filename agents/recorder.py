@@ -150,7 +150,8 @@ class Recorder(BaseCallback):  # type: ignore[misc]
         if imitation is not None:
             policy = self.model.policy
             parts = [*policy.mlp_extractor.policy_net.parameters(), *policy.action_net.parameters()]
-            for part in parts if policy.__dict__.get("log_std") is None else [*parts, policy.log_std]:
+            noise = getattr(policy, "log_std", None)  # of normal actions; choices have none
+            for part in parts if noise is None else [*parts, noise]:
                 part.requires_grad_(steps >= imitation.critic_steps)
 
     def _reseed(self, steps: int) -> None:

@@ -49,7 +49,7 @@ def _lot_control(model: Any, scenario: Any, parameters: Mapping[str, float]) -> 
 
 
 def _lot_hindsight(model: Any, scenario: Any, parameters: Mapping[str, float]) -> Lesson:
-    """The best path of every day, proven by its multipliers; energy that is dear in a step weighs more there."""
+    """The best path of every day; a step weighs what stored energy is worth in it, the path's multiplier [$/kWh]."""
     from baselines.parking_lot.samples import reachable, true_market
     from baselines.parking_lot.storage import solve_paths
     from v2g_env.rollout import Recorded
@@ -65,7 +65,13 @@ def _lot_hindsight(model: Any, scenario: Any, parameters: Mapping[str, float]) -
         axis=1,
     ).astype(np.float32)
     price = np.abs(path.multiplier)[:, np.minimum(np.arange(lot.steps) + gate, last)]
-    return Lesson(Recorded(actions), price / price.mean())
+    return Lesson(Recorded(actions), price if price.any() else None)
+
+
+def _lot_critic(model: Any, scenario: Any, parameters: Mapping[str, float]) -> Lesson:
+    from baselines.parking_lot.critic_policy import CriticControl
+
+    return Lesson(CriticControl(model, days=int(parameters["days"])))
 
 
 def _network_control(model: Any, scenario: Any, parameters: Mapping[str, float]) -> Lesson:
@@ -77,7 +83,9 @@ def _network_control(model: Any, scenario: Any, parameters: Mapping[str, float])
 def _week_programme(model: Any, scenario: Any, parameters: Mapping[str, float]) -> Lesson:
     from baselines.shared_battery.policies import DynamicProgramme
 
-    return Lesson(DynamicProgramme(model, int(parameters["grid"])))
+    grid = parameters["grid"]
+    require(grid >= 1.0 and grid == int(grid), "imitation.parameters.grid", grid, "a whole number, at least 1")
+    return Lesson(DynamicProgramme(model, int(grid)))
 
 
 def _chain_optimum(model: Any, scenario: Any, parameters: Mapping[str, float]) -> Lesson:
@@ -90,6 +98,7 @@ def _chain_optimum(model: Any, scenario: Any, parameters: Mapping[str, float]) -
 TEACHERS: dict[str, dict[str, Teacher]] = {
     "V2G/ParkingLot-v0": {
         "predictive control": Teacher(_lot_control, {"quantile": 0.3}),
+        "critic control": Teacher(_lot_critic, {"days": 4.0}),
         "hindsight": Teacher(_lot_hindsight, {}),
     },
     "V2G/Scheduling-v0": {"predictive control": Teacher(_network_control, {"margin_sd": 1.0})},

@@ -50,11 +50,21 @@ def trained_agents(
         done = train(settings, folder, plan_kwh=plan_kwh)
         require(done.reason != "diverged", f"training of {name}", done.message, "finite numbers")
         bundle = load_bundle(done.bundle)
-        title = settings.algorithm.upper()
+        title = _title(settings)
         if title in (each.name for each in found):
             title = f"{title} ({name})"
         found.append(Contestant(title, "agent", _always(bundle), promised, promised_law, sha256=bundle.hash))
     return found
+
+
+def _title(settings: Any) -> str:
+    """What a trained policy is called in tables."""
+    name = str(settings.algorithm).upper().replace("_", " ")
+    if settings.imitation is not None:
+        return f"clone + {name}"
+    if settings.base is not None:
+        return f"residual {name}"
+    return f"{name} with a limit" if settings.violation_limit is not None else name
 
 
 def _always(policy: Any) -> Callable[[Any], Any]:

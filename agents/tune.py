@@ -1,4 +1,4 @@
-"""Search for hyperparameters: trainings on a few seeds each, judged by what the policies earn on scenarios of their own.
+"""Search for hyperparameters: trainings on a few seeds each, judged by what policies earn on scenarios of their own.
 
 The first trial is the configuration as it is; the others are proposed by a tree-structured Parzen estimator (Bergstra
 et al., "Algorithms for hyper-parameter optimization", NeurIPS 2011). A trial's value is the interquartile mean over its
@@ -27,7 +27,7 @@ from agents import checkpoint
 from agents.config import TrainConfig
 from agents.statistics import interquartile_mean
 from agents.toml_text import to_toml
-from agents.tune_space import apply, dimensions, outside, point_of
+from agents.tune_space import apply, dimensions, point_of
 from baselines.certificate import write_text
 from v2g_env.core.validate import InvalidInputError, number, require
 
@@ -46,7 +46,7 @@ class Tuning:
     """What a search is.
 
     Attributes:
-        config: to start from; its environment, number of environments and seed of nothing else are kept.
+        config: to start from; all but its hyperparameters, its steps and its seed is kept.
         steps: of every training; None: as the configuration says.
         seeds: training seeds of every trial.
         periods: days, weeks or seasons that policies are judged on; None: as many as an evaluation takes.
@@ -73,8 +73,6 @@ class Tuning:
         number("seed", self.seed, 0, 2**32 - 1, integer=True)
         limit = self.config.time_limit_s
         require(limit is None, "time_limit_s", limit, "none: trials must not depend on the machine")
-        fault = outside(self.config)
-        require(fault is None, "configuration to start from", fault, "values that the search may choose")
 
     @property
     def base(self) -> TrainConfig:
@@ -255,7 +253,7 @@ def _study(tuning: Tuning, folder: Path) -> Any:
             pruner=optuna.pruners.MedianPruner(n_startup_trials=4),
         )
         known = study.user_attrs.get("identity")
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AssertionError) as error:
         raise InvalidInputError(f"{path} = unreadable ({error}); allowed: a search's folder, or a new one") from None
     own = tuning.identity()
     require(known in (None, own), f"search in {folder}", known, f"the same search ({own}), or a new folder")
@@ -277,7 +275,7 @@ def _next(study: Any, judge: _Judge, done: int) -> None:
     import optuna
 
     seed = int(np.random.SeedSequence([judge.tuning.seed, done]).generate_state(1)[0])
-    study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=8)
+    study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=4)
     trial = study.ask()
     state, value, error = "COMPLETE", None, ""
     try:

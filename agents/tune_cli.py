@@ -17,7 +17,7 @@ def add_tune(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, default=2, metavar="N", help="training seeds of every trial (default 2)")
     parser.add_argument("--days", type=int, help="days, weeks or seasons that policies are judged on")
     parser.add_argument("--seed", type=int, default=0, help="of the proposals (default 0)")
-    parser.add_argument("--out", help="folder of the search (default results/tune-CONFIG); the same search goes on there")
+    parser.add_argument("--out", help="folder (default results/tune-CONFIG); the same search goes on there")
     parser.set_defaults(action=tune_command)
 
 

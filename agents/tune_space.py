@@ -1,4 +1,7 @@
-"""What a hyperparameter search may change: one table of ranges per learner, and how a point becomes a configuration."""
+"""What a hyperparameter search may change: one table of ranges per learner, and how a point becomes a configuration.
+
+What a configuration sets to a value outside of the range was set on purpose, and is kept as it is.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from agents.config import TrainConfig
 from agents.hyperparameters import OnPolicyParams, named
 from v2g_env.core.validate import InvalidInputError, number, require
 
-__all__ = ["SPACES", "Dimension", "Point", "apply", "dimensions", "outside", "point_of"]
+__all__ = ["SPACES", "Dimension", "Point", "apply", "dimensions", "point_of"]
 
 Point = dict[str, Any]  # value by name of a dimension
 
@@ -35,13 +38,13 @@ class Dimension(NamedTuple):
 
 
 _WIDTHS = Dimension("net_arch", "widths", choices=("32-32", "64-64", "128-64", "128-128", "256-256"))
-_GAMMA = Dimension("gamma", "float", 0.9, 1.0)
+_GAMMA = Dimension("gamma", "float", 0.95, 1.0)
 _ON_POLICY = (
-    Dimension("learning_rate", "float", 1e-5, 1e-2, log=True),
+    Dimension("learning_rate", "float", 1e-4, 1e-2, log=True),
     Dimension("learning_rate_schedule", "text", choices=("constant", "linear")),
-    Dimension("minibatches", "int", 1, 64, log=True),
-    Dimension("n_epochs", "int", 1, 20, log=True),
-    Dimension("gae_lambda", "float", 0.0, 1.0),
+    Dimension("minibatches", "int", 1, 32, log=True),
+    Dimension("n_epochs", "int", 2, 12, log=True),
+    Dimension("gae_lambda", "float", 0.8, 1.0),
     Dimension("clip_range", "float", 0.05, 0.4),
     Dimension("ent_coef", "float", 0.0, 0.05),
     _GAMMA,
@@ -49,7 +52,7 @@ _ON_POLICY = (
 )
 _NOISE = Dimension("log_std_init", "float", -3.0, 0.5)  # of numbers only: choices have no noise to begin with
 _OFF_POLICY = (
-    Dimension("learning_rate", "float", 1e-5, 3e-3, log=True),
+    Dimension("learning_rate", "float", 3e-5, 3e-3, log=True),
     Dimension("batch_size", "int", 64, 1024, log=True),
     Dimension("tau", "float", 0.001, 0.05, log=True),
     Dimension("gradient_steps", "int", 1, 64, log=True),
@@ -73,11 +76,10 @@ SPACES: Mapping[str, tuple[Dimension, ...]] = {
 
 
 def dimensions(config: TrainConfig) -> tuple[Dimension, ...]:
-    """What a search of this configuration may change."""
-    space = SPACES[config.algorithm]
-    if config.env.action_kind == "discrete":
-        return tuple(each for each in space if each is not _NOISE)
-    return space
+    """What a search of this configuration may change; see the module for what is kept."""
+    discrete = config.env.action_kind == "discrete"
+    space = (each for each in SPACES[config.algorithm] if not (discrete and each is _NOISE))
+    return tuple(each for each in space if _inside(config, each))
 
 
 def point_of(config: TrainConfig) -> Point:
@@ -110,6 +112,15 @@ def _rollout(config: TrainConfig) -> int:
     return params.n_steps * config.num_envs
 
 
+def _inside(config: TrainConfig, dimension: Dimension) -> bool:
+    params = config.hyperparameters
+    try:
+        change = _change(config, dimension, _read(config, dimension))
+    except InvalidInputError:
+        return False
+    return all(getattr(params, name) == value for name, value in change.items())
+
+
 def _read(config: TrainConfig, dimension: Dimension) -> Any:
     params = config.hyperparameters
     if dimension.name == "minibatches":
@@ -129,12 +140,3 @@ def _change(config: TrainConfig, dimension: Dimension, value: Any) -> dict[str, 
     rollout = _rollout(config)
     require(rollout >= 2 * value, "minibatches", value, f"at most {rollout // 2}, two steps each")
     return {"batch_size": next(size for size in range(rollout // value, 0, -1) if rollout % size == 0)}
-
-
-def outside(config: TrainConfig) -> str | None:
-    """What of the configuration lies outside of its space, None if all is inside."""
-    try:
-        same = apply(config, point_of(config))
-    except InvalidInputError as error:
-        return str(error)
-    return None if same == config else "batch_size: cannot be reached"

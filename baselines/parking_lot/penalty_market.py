@@ -26,7 +26,7 @@ from v2g_env.core.market import load_profile, pv_profile
 from v2g_env.parking_lot.instance import Instance
 from v2g_env.parking_lot.scenario import Scenario
 
-__all__ = ["MarketNodes", "market_nodes", "market_weights"]
+__all__ = ["MarketNodes", "known_weights", "market_nodes", "market_weights"]
 
 Floats = NDArray[np.float64]
 
@@ -124,3 +124,17 @@ def market_weights(instance: Instance, scenario: Scenario, counts: tuple[int, in
     seen = (pv[0][..., :, None] * load[0][..., None, :]).reshape(shape)
     happened = (pv[1][..., :, None] * load[1][..., None, :]).reshape(shape)
     return seen, happened
+
+
+def known_weights(instance: Instance, pv_factor: Floats, load_factor: Floats, counts: tuple[int, int]) -> Floats:
+    """Weights (n, L) of the nodes for values of the step after the one whose mean-one factors (n,) are given."""
+    memory = instance.factor_memory**instance.step_h
+    sides = []
+    for factor, sd, count in ((pv_factor, instance.pv_sd, counts[0]), (load_factor, instance.load_sd, counts[1])):
+        nodes, to_terms = _basis(count)
+        steady = sd == 0.0 or count == 1
+        log = np.zeros(len(factor)) if steady else (np.log(np.maximum(factor, 1e-12)) + 0.5 * sd**2) / sd
+        known = hermevander(np.clip(log, nodes[0], nodes[-1]), count - 1)
+        terms = (memory ** np.arange(count) * known)[:, :, None] * to_terms
+        sides.append(terms.sum(axis=1))  # no matrix product: a row must not depend on the rows beside it
+    return np.asarray((sides[0][:, :, None] * sides[1][:, None, :]).reshape(len(pv_factor), -1))

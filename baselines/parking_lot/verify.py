@@ -37,7 +37,16 @@ _COMMON = {"format", "problem", "kind", "instance_sha256", "instance", "sample"}
 _FIELDS = {
     "scenario program": {"program", "plan_kwh", "value_usd", "multiplier", "row_duals", "support", "risk", "shift"},
     "hindsight bound": {"multiplier", "mean_bound_usd"},
-    "policy": {"policy", "policy_sha256", "plan_kwh", "actions", "mean_return_usd", "days_violated", "risk", "gap"},
+    "policy": {
+        "policy",
+        "policy_sha256",
+        "plan_kwh",
+        "actions",
+        "mean_return_usd",
+        "days_violated",
+        "risk",
+        "hindsight_gap",
+    },
     **verify_shield.FIELDS,
     **verify_penalty.FIELDS,
 }
@@ -52,7 +61,7 @@ _PARTS = {
     "policy": {
         "sample": {"law", "seed", "n_samples"},
         "risk": {"beta", "days", "violated", "eps", "each_day_once"},
-        "gap": {"multiplier", "mean_usd"},
+        "hindsight_gap": {"multiplier", "mean_usd"},
     },
     **verify_shield.PARTS,
     **verify_penalty.PARTS,
@@ -325,10 +334,10 @@ def _policy(data: Data, lot: Instance) -> Report:
     eps, text = _hold_out(data["risk"], episodes.excess, scenario.day if source.replay else None)
     claims.append(text)
     values["eps"] = eps
-    lam = unpack(data["gap"]["multiplier"])
-    expect(lam.shape == (n, lot.steps), "shape of gap.multiplier", lam.shape, "(n_samples, steps)")
+    lam = unpack(data["hindsight_gap"]["multiplier"])
+    expect(lam.shape == (n, lot.steps), "shape of hindsight_gap.multiplier", lam.shape, "(n_samples, steps)")
     gaps = bound(lot, true_market(lot, scenario), reachable(lot, scenario), None, lam) - episodes.returns
-    expect(gaps.min() >= -1e-9, "gap", float(gaps.min()), "not negative on any path (weak duality)")
-    near("gap.mean_usd", data["gap"]["mean_usd"], float(gaps.mean()), _MONEY)
+    expect(gaps.min() >= -1e-9, "hindsight_gap", float(gaps.min()), "not negative on any path (weak duality)")
+    near("hindsight_gap.mean_usd", data["hindsight_gap"]["mean_usd"], float(gaps.mean()), _MONEY)
     claims.append(f"the best trajectories in hindsight earn at most {gaps.mean():.4f} $ more on average")
-    return Report("policy", tuple(claims), values | {"gap_usd": float(gaps.mean())})
+    return Report("policy", tuple(claims), values | {"hindsight_gap_usd": float(gaps.mean())})

@@ -35,10 +35,14 @@ def test_every_policy_meets_the_same_days_and_none_beats_the_bound(compared):
     comparison, _ = compared
     for test, results in zip(comparison.tests, comparison.results, strict=True):
         assert [r.row.kind for r in results].count("agent") == 1
+        known = test.bound if test.oracle is None else test.oracle
         for result in results:
             assert len(result.returns) == len(test.bound)
-            assert (test.bound >= result.returns - 1e-9).all()
-            assert result.row.gap_usd == pytest.approx((test.bound - result.returns).mean())
+            assert (known >= result.returns - 1e-9).all()
+            z = 0.0 if test.control is None else test.control(result.episodes)
+            gap = test.bound - (result.returns - z)
+            assert gap.min() >= -1e-9
+            assert result.row.gap_usd == pytest.approx(gap.mean())
             assert sum(result.money.values()) == pytest.approx(result.returns.mean(), abs=1e-9)
 
 

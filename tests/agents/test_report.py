@@ -67,9 +67,9 @@ def with_agent(comparison):
     groups = []
     for results in comparison.results:
         cheap = next(result for result in results if result.row.policy == "charge when cheap")
-        fakes = [replace(cheap, row=replace(cheap.row, policy=name, kind="agent")) for name in ("PPO", "SAC")]
+        fakes = [replace(cheap, row=replace(cheap.row, policy=name, kind="agent")) for name in ("PPO", "PPO after imitation")]
         groups.append((*results, *fakes))
-    config = comparison.meta["config"] | {"agents": ("parking_lot_ppo", "parking_lot_sac")}
+    config = comparison.meta["config"] | {"agents": ("parking_lot_ppo", "parking_lot_imitation_ppo")}
     return replace(comparison, results=tuple(groups), meta=comparison.meta | {"config": config})
 
 
@@ -153,8 +153,8 @@ def test_agents_are_emphasised_and_compared_first(with_agent, tmp_path):
     html = write_study_report([section for section in several if section.draw is None], tmp_path).read_text("utf-8")
     assert '<tr class="agent"><td class="short">PPO</td>' in html
     section = next(section for section in several if section.title == "Against predictive control")
-    assert [row["policy"] for row in section.rows[:2]] == ["PPO", "SAC"]
-    assert "parking_lot_ppo, 1200000 steps; parking_lot_sac, 40000 steps" in Page(html).text
+    assert [row["policy"] for row in section.rows[:2]] == ["PPO", "PPO after imitation"]
+    assert "parking_lot_ppo, 1200000 steps; parking_lot_imitation_ppo, 599040 steps" in Page(html).text
 
 
 def test_no_section_on_predictive_control_without_it(comparison):

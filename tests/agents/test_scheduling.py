@@ -35,7 +35,8 @@ def test_no_day_of_any_policy_saves_more_than_its_bound(days):
     assert len(results) == 6
     assert [result.row.kind for result in results].count("agent") == 1
     for result in results:
-        assert (result.returns <= test.bound + 1e-9).all()
+        assert (result.returns <= test.oracle + 1e-9).all()
+        assert result.gap.min() >= -1e-9
         assert sum(result.money.values()) == pytest.approx(result.returns.mean())
     by_name = {result.row.policy: result.row for result in results}
     assert by_name[scheduling.CONTROL].mean_usd > by_name["without V2G"].mean_usd

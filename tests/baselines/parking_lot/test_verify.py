@@ -67,7 +67,7 @@ def policy_certificate(law_name: str, n: int) -> dict[str, Any]:
             "eps": risk.hold_out(len(single), violated, 1e-2),
             "each_day_once": model.law.replay,
         },
-        "gap": {
+        "hindsight_gap": {
             "multiplier": pack(top.multiplier),
             "mean_usd": float((top.bound_usd - episodes.returns).mean()),
         },
@@ -378,8 +378,8 @@ def test_a_recorded_action_that_matters_cannot_be_changed(certificates, name):
 def test_changed_multipliers_are_refused_or_prove_the_same_number(certificates, name):
     # any multipliers prove a limit; where the claimed number still follows from them the claim is still true
     data = certificates[name]
-    path = ("multiplier",) if name == "bound" else ("gap", "multiplier")
-    lam = unpack(data["multiplier"] if name == "bound" else data["gap"]["multiplier"])
+    path = ("multiplier",) if name == "bound" else ("hindsight_gap", "multiplier")
+    lam = unpack(data["multiplier"] if name == "bound" else data["hindsight_gap"]["multiplier"])
     before = check(data, LOT).values
     caught = 0
     for row in range(0, len(lam), 6):
