@@ -1,4 +1,4 @@
-"""The command ``v2g``: envs, solve, check, train, evaluate, models, compare, sweep, leaderboard, study, bench."""
+"""The command ``v2g``: solving, checking, training, evaluating, comparing, studying, measuring."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from typing import Any
 
 from agents.bundle_files import BundleError
 from agents.cli_solve import add_solve, clock, instance_of
+from agents.demonstrate_cli import add_demonstrate
 from agents.protocol_cli import add_leaderboard, leaderboard_command
 from agents.sweep_cli import add_sweep
+from agents.tune_cli import add_tune
 from baselines.certificate import CertificateError
 from baselines.solve import SolverError
 from v2g_env.core.validate import InvalidInputError, require
@@ -33,15 +35,15 @@ def _envs(_: argparse.Namespace) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    from agents.bundle_certificate import check_bundle
-    from agents.models import model_path, models
+    from agents.models import bundle_folder, check_folder
     from baselines.certificate import PROBLEMS, check, load
 
     refused = 0
     for path in arguments.files:
         try:
-            if path in models() or Path(path).is_dir():
-                claims = check_bundle(model_path(path) if path in models() else path)
+            folder = bundle_folder(path)
+            if folder is not None:
+                claims = check_folder(folder)
                 print(f"holds   {path}")
                 for claim in claims:
                     print(f"        {claim}")
@@ -95,7 +97,8 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     for line in evaluate_bundle(path, *chosen):
         print(line)
     if arguments.certify:
-        certify_bundle(path, *chosen)
+        for claim in certify_bundle(path, *chosen):
+            print(f"          {claim}")
         print(f"certificate: {path / CERTIFICATE}")
 
 
@@ -111,7 +114,7 @@ def _models(arguments: argparse.Namespace) -> None:
             print(line)
 
 
-_GAP = "gap: certified distance to the proven bound, in % of it: mean of bound - (return - z), z the luck of the days"
+_GAP = "gap: certified distance to the proven bound, mean of bound - (return - z), z the days' luck, in % of it"
 _EXPLAINED = {
     "parking_lot": f"{_GAP};\n"
     "violated: days on which energy fixed at the gate could not be kept; limit: upper confidence limit of that;\n"
@@ -172,7 +175,14 @@ def _study(arguments: argparse.Namespace) -> None:
         require(problem == "shared_battery", "--log", arguments.log, "none but for shared-battery")
         config = replace(config, log=arguments.log, log_kind=arguments.log_kind)
     out = Path(arguments.out or f"results/study-{arguments.problem}")
-    for section in module.run_study(out, instance_of(arguments.instance, problem), config, clock()):
+    if problem == "learning":
+        require(
+            arguments.instance is None, "--instance", arguments.instance, "none for learning: models have their own"
+        )
+        lot = None
+    else:
+        lot = instance_of(arguments.instance, problem)
+    for section in module.run_study(out, lot, config, clock()):
         if section.rows:
             print(f"\n{section.title}")
             _print_rows(section.rows)
@@ -242,17 +252,30 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--config", help="TOML file with fields of the comparison")
     compare.add_argument("--out", help="results folder (default results/PROBLEM; with --all one folder for each below)")
     study = command("study", _study, "what certificates promise and what is observed; published tables beside ours")
-    study.add_argument("problem", choices=_PROBLEMS)
+    study.add_argument("problem", choices=(*_PROBLEMS, "learning"))
     study.add_argument("--instance", help="TOML or JSON file with fields of the instance")
     study.add_argument("--quick", action="store_true", help="small sizes, a minute")
     study.add_argument("--log", help="shared-battery: file with recorded trips or charging sessions of many days")
     kinds = ["trips", "charging", "norwegian"]
     study.add_argument("--log-kind", default="charging", choices=kinds, help="of the log (default charging)")
     study.add_argument("--out", help="results folder (default results/study-PROBLEM)")
+    add_tune(command("tune", None, "search hyperparameters of a configuration with Optuna"))
+    add_demonstrate(command("demonstrate", None, "write a teacher's episodes as a Minari data set"))
     add_sweep(command("sweep", None, "train and evaluate configurations x seeds, here or on a Ray cluster"))
     add_leaderboard(command("leaderboard", leaderboard_command, "score policies and bounds on fixed scenario sets"))
     bench = command("bench", _bench, "measure speed: environments, programs, bounds")
-    parts = ["all", "env", "programs", "risk", "stackelberg", "shared-battery", "scheduling", "price-chain"]
+    parts = [
+        "all",
+        "env",
+        "programs",
+        "risk",
+        "stackelberg",
+        "shared-battery",
+        "scheduling",
+        "price-chain",
+        "train",
+        "executor",
+    ]
     bench.add_argument("part", nargs="?", default="all", choices=parts)
     bench.add_argument("--scip", type=float, default=0.0, help="also let SCIP try the game for this long [s]")
     return parser

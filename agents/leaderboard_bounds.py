@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.boards import Board, board_of, module_of
+from agents.boards import Board, board_of, module_of, world_of
 from agents.bound_kinds import KINDS, OFFICIAL, Drawn, Penalty
 from agents.leaderboard_sets import BETA, BoardSet, Scene
 from baselines.certificate import check, unpack
@@ -50,16 +50,17 @@ def official_board(chosen: BoardSet, say: Callable[[str], None] = lambda text: N
         chosen: the set.
         say: receives a line per stage.
     """
-    arguments: tuple[Any, ...] = (chosen.env_id, {}, chosen.law, chosen.periods, chosen.seed, BETA)
     if chosen.env_id != "V2G/Stackelberg-v0":
-        return board_of(*arguments, say=say)
+        return board_of(chosen.env_id, {}, chosen.law, chosen.periods, chosen.seed, BETA, say=say)
     # the board of an evaluation has no certificate of all its days: writing it takes as long as solving them
     from baselines.stackelberg.online import OnlineSolver
     from baselines.stackelberg.verify_online import bound_certificate
-    from v2g_env.stackelberg.instance import Instance
 
-    solver = OnlineSolver(Instance(), time_limit_s=_SECONDS)
-    board: Board = module_of(chosen.env_id).board(*arguments, solver=solver, say=say)
+    model, _ = world_of(chosen.env_id, {}, chosen.law, 1, chosen.seed)
+    solver = OnlineSolver(model.instance, time_limit_s=_SECONDS)
+    board: Board = module_of(chosen.env_id).board(
+        chosen.env_id, {}, chosen.law, chosen.periods, chosen.seed, BETA, solver=solver, say=say
+    )
     months = len(board.test.scenario[0])
     made = bound_certificate(solver, chosen.seed, months, say)
     drawn = Drawn(board.test.model, board.test.scenario, chosen.seed)

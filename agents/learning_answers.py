@@ -59,7 +59,6 @@ class StudyConfig:
         clone_lessons: episodes that predictive control of the lot plays for the clones of the learning curves.
         curve_steps, curve_points, curve_seeds: steps, evaluated policies and seeds of the learning curves.
         board_days: days that the curves are scored on.
-        critic_days: training days of the penalty in their bound.
         beta: confidence parameter of every certificate.
         seed: of the first draw; the others follow it.
     """
@@ -83,7 +82,6 @@ class StudyConfig:
     curve_points: int = 8
     curve_seeds: int = 3
     board_days: int = 500
-    critic_days: int = 2000
     beta: float = 1e-5
     seed: int = 60
 
@@ -129,7 +127,6 @@ class StudyConfig:
             curve_points=4,
             curve_seeds=2,
             board_days=100,
-            critic_days=1000,
         )
 
 

@@ -19,7 +19,13 @@ _STYLES = (("o", "-"), ("s", "--"), ("^", ":"))
 
 
 def draw_tradeoff(found: Sequence[Kept]) -> Draw:
-    """Money against observed violations; a thin line goes from there to what was promised."""
+    """Money against observed violations; a thin line goes from there to what was promised.
+
+    Policies with fewer days are placed by their paired difference to the first, the plain PPO.
+    """
+
+    def money(each: Kept) -> float:
+        return found[0].mean_usd + each.paired_usd
 
     def draw(axes: Any) -> None:
         names = list(dict.fromkeys(each.policy for each in found))
@@ -27,12 +33,12 @@ def draw_tradeoff(found: Sequence[Kept]) -> Draw:
         for each in found:
             if each.promised is not None:
                 ends = [100 * each.frequency, 100 * each.promised]
-                axes.plot(ends, [each.mean_usd] * 2, color=colors[each.policy], lw=0.6, alpha=0.5)
-                axes.plot(ends[1:], [each.mean_usd], "|", color=colors[each.policy], ms=7)
+                axes.plot(ends, [money(each)] * 2, color=colors[each.policy], lw=0.6, alpha=0.5)
+                axes.plot(ends[1:], [money(each)], "|", color=colors[each.policy], ms=7)
         for (name, shield), group in _groups(found).items():
             marker, line = _STYLES[0] if shield == "none" else _STYLES[1] if "any" in shield else _STYLES[2]
             group = sorted(group, key=lambda each: each.frequency)
-            x, y = [100 * each.frequency for each in group], [each.mean_usd for each in group]
+            x, y = [100 * each.frequency for each in group], [money(each) for each in group]
             full = shield == "none"
             face = colors[name] if full else "white"
             axes.plot(x, y, line if len(x) > 1 else "none", marker=marker, color=colors[name], mfc=face, lw=1.0)
@@ -111,8 +117,10 @@ def draw_curves(rows: Rows, control: float) -> Draw:
             if np.isfinite(low).all() and np.isfinite(high).all():
                 axes.fill_between(x, low, high, color=color, alpha=0.15, lw=0)
         axes.axhline(control, color=INK, lw=1.0, ls=(0, (4, 2)), label="predictive control")
-        axes.set(xlabel="environment steps", ylabel="certified gap [% of the bound]")
-        axes.set_ylim(bottom=0.0)
+        axes.set(xlabel="environment steps", ylabel="certified gap [% of the bound]", yscale="log")
+        marks = [mark for mark in (1, 2, 5, 10, 15, 20, 30, 50, 100) if mark >= 0.5 * min(r["gap [%]"] for r in rows)]
+        axes.set_yticks(marks, [str(mark) for mark in marks])
+        axes.minorticks_off()
         axes.legend(loc="upper right")
 
     return draw

@@ -37,15 +37,16 @@ _FILES = (CONFIG, WEIGHTS, CERTIFICATE, CARD)
 # shipped configurations that are trained, and the periods that they are certified on
 MODELS: dict[str, int] = {
     "parking_lot_ppo": 2000,
+    "parking_lot_imitation_ppo": 2000,
     "parking_lot_residual_ppo": 2000,
     "parking_lot_lagrangian_ppo": 2000,
-    "stackelberg_ppo": 300,
-    "shared_battery_allocation_ppo": 400,
+    "stackelberg_ppo": 60,
+    "shared_battery_allocation_ppo": 200,
     "shared_battery_partial_ppo": 400,
     "shared_battery_sizing_ppo": 200,
-    "scheduling_ppo": 100,
-    "scheduling_imitation_ppo": 100,
-    "price_chain_maskable_ppo": 4000,
+    "scheduling_ppo": 30,
+    "scheduling_imitation_ppo": 30,
+    "price_chain_ppo": 4000,
 }
 
 

@@ -75,7 +75,7 @@ departures, so intervals are clustered by day, and only one draw of each day cou
 the number of policies looked at.
 - A violation limit above the promise is no contradiction: it is all that so many days can show.
 - The penalised bound of the generated days still knows more than a policy can: part of the gap is the price of not
-knowing. On replayed real days nothing but hindsight is a bound, and that part is larger.
+knowing. On the held-out real days the bound is that of hindsight, and that part is larger.
 - Critic control is fitted on sampled days of the generator (its critic is the one in the penalty), the predictive
 control's margin is tuned on such days, too. Neither is promised anything.
 - Decision time is wall time per decision within one batched call over all days, on the machine of this run.
@@ -87,9 +87,15 @@ def _summary(comparison: Comparison) -> str:
     test, results = comparison.tests[0], ranked(comparison.results[0])
     best, robust = results[0].row, named(results, _ROBUST)
     bound = mean_interval(test.bound, test.units).mean
+    where = test.title.lower()
+    limit = f"On the {best.days} {where} no policy whatsoever can earn more than ${bound:.2f} a day on average."
+    if test.control is not None:
+        limit = (
+            f"No policy whatsoever earns more on average over {where} than the mean of a proven bound, "
+            f"which is ${bound:.2f} a day on these {best.days}."
+        )
     text = (
-        f"On the {best.days} {test.title.lower()} no policy whatsoever can earn more than ${bound:.2f} a day on "
-        f"average. Nearest comes {best.policy} with ${best.mean_usd:.2f} {half(best.low_usd, best.high_usd)}, "
+        f"{limit} Nearest comes {best.policy} with ${best.mean_usd:.2f} {half(best.low_usd, best.high_usd)}, "
         f"{best.gap_percent:.0f} % below, and it violates on {percent(best.frequency)} of the days."
     )
     if test.oracle is not None:
@@ -181,7 +187,8 @@ def _day(comparison: Comparison) -> Section:
     known = test.bound if test.oracle is None else test.oracle
     day = int(np.argsort(known, kind="stable")[len(known) // 2])
     lot = test.model.instance
-    shown = [r for r in (named(results, _ROBUST), named(results, CONTROL), best_agent(results)) if r is not None]
+    chosen = [named(results, name) for name in (_ROBUST, CONTROL, "critic control")] + [best_agent(results)]
+    shown = [result for result in chosen if result is not None]
     picture = draw_day(lot, test.scenario.capacity_kwh[day, : lot.steps], profiles(test, shown, day))
     rows = [{"policy": "proven bound (hindsight)", "return [$]": money(known[day]), "shortfall [kWh]": ""}]
     for result in shown:

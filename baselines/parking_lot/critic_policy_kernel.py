@@ -10,6 +10,7 @@ from baselines.parking_lot.penalty_critic_kernel import NEVER, money, moved, val
 __all__ = ["choose_rows", "learn_rows"]
 
 _TIE = 1e-9  # more than rounding: equally good answers are chosen between in the same way on every machine [$]
+_FAINT = 7.0  # log-likelihood below the best at which a base day is left out: a thousandth
 
 
 @njit(cache=True)
@@ -41,20 +42,23 @@ def learn_rows(step, seen, factor, centre, white, chance):
 
 @njit(cache=True)
 def _likely(chance, days, weight):
-    """Write the most likely base days, best first, and their weights, which sum to one."""
+    """Write the most likely base days, best first, and their weights; returns how many weigh anything to speak of."""
     used = np.zeros(len(chance), np.bool_)
-    total = 0.0
+    total, count = 0.0, 0
     for q in range(len(days)):
         best = -1
         for d in range(len(chance)):
             if not used[d] and (best < 0 or chance[d] > chance[best]):
                 best = d
+        if q > 0 and chance[best] < chance[days[0]] - _FAINT:
+            break
         used[best] = True
         days[q] = best
         weight[q] = np.exp(chance[best] - chance[days[0]])
         total += weight[q]
-    for q in range(len(days)):
-        weight[q] /= total
+        count += 1
+    weight[:count] /= total
+    return count
 
 
 @njit(cache=True)
@@ -110,9 +114,9 @@ def choose_rows(t, top, x, surplus, deficit, market, chance, white, centre, capa
     tables = np.zeros((n_days, levels, count))
     chosen = np.zeros(len(x))
     for i in range(len(x)):
-        _likely(chance[i], days, weight)
-        tables[:] = 0.0
-        for q in range(n_days):
+        likely = _likely(chance[i], days, weight)
+        tables[:likely] = 0.0
+        for q in range(likely):
             d = days[q]
             center[q], wide[q] = mean[d, t + 1], spread[d, t + 1]
             expected[q] = capacity[d, t + 1]
@@ -130,7 +134,7 @@ def choose_rows(t, top, x, surplus, deficit, market, chance, white, centre, capa
             for j in range(-1, size + 1):
                 c_kwh = best if j < 0 else min(low + j * gap, top[i])
                 worth = _worth(c_kwh, x[i], r.buy[t + 1], r.refill[t + 1], surplus[i], deficit[i], expected,
-                               noise[t + 1], weight, left, center, wide, tables, width, r)  # fmt: skip
+                               noise[t + 1], weight[:likely], left, center, wide, tables, width, r)  # fmt: skip
                 if worth > found + _TIE:
                     best, found = c_kwh, worth
         chosen[i] = best

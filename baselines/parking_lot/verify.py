@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from baselines import risk
 from baselines.certificate import CertificateError, Report, unpack
-from baselines.checking import expect, near
+from baselines.checking import expect, near, whole_number
 from baselines.parking_lot import verify_penalty, verify_shield
 from baselines.parking_lot.samples import (
     excess,
@@ -67,6 +67,7 @@ _PARTS = {
     **verify_penalty.PARTS,
 }
 _PLAN_KWH = 1e-4
+_MOST_DAYS = 100_000  # no forged number makes a check endless
 _MONEY = 1e-6  # agreement of recomputed money, relative to 1 + |value|
 
 
@@ -284,6 +285,7 @@ def _risk_of(claim: Data, n: int, k: int, relaxed: bool, continuous: bool) -> tu
 
 def _hindsight(data: Data, lot: Instance) -> Report:
     origin = data["sample"]
+    whole_number("sample.n_samples", origin["n_samples"], 1, _MOST_DAYS)
     source = law(origin["law"])
     expect(not source.smoothed, "sample.law", source.name, "a law of sessions: no environment can draw this one")
     scenario = sample(lot, source, origin["n_samples"], origin["seed"])
@@ -314,6 +316,7 @@ def _hold_out(claim: Data, excess_of: Floats, day: NDArray[np.int32] | None) -> 
 
 def _policy(data: Data, lot: Instance) -> Report:
     origin = data["sample"]
+    whole_number("sample.n_samples", origin["n_samples"], 1, _MOST_DAYS)
     source = law(origin["law"])
     scenario = sample(lot, source, origin["n_samples"], origin["seed"])
     expect(isinstance(data["policy"], str), "policy", data["policy"], "the policy's name")

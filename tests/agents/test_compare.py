@@ -1,18 +1,23 @@
 import csv
 import dataclasses
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from agents.compare import Contestant, evaluate, paired
 from agents.compare_lines import agent_lines, table_lines
-from agents.parking_lot import CompareConfig, run
+from agents.config import load as load_config
+from agents.imitation import demonstrate
+from agents.parking_lot import CompareConfig, board, run
 from baselines.certificate import check, load
+from baselines.parking_lot.critic_policy import CriticControl
 from baselines.parking_lot.policies import DoNothing, PredictiveControl
 from v2g_env.core.validate import InvalidInputError
 from v2g_env.parking_lot.instance import Instance
-from v2g_env.parking_lot.model import REWARD_TERMS
+from v2g_env.parking_lot.model import REWARD_TERMS, Model
+from v2g_env.rollout import Recorded
 
 TINY = CompareConfig(
     n_samples=200,
@@ -128,3 +133,47 @@ def test_a_bad_configuration_is_refused_by_name(tmp_path, text, named):
     path.write_text(text)
     with pytest.raises(InvalidInputError, match=named):
         CompareConfig.from_file(path)
+
+
+def test_generated_days_stand_below_the_penalised_bound_and_others_below_hindsight(compared):
+    comparison, out = compared
+    generated, real = comparison.tests
+    assert (generated.bound_name, real.bound_name) == ("proven bound (penalised)", "proven bound (hindsight)")
+    assert generated.bound.mean() < generated.oracle.mean() - 3.0
+    assert real.oracle is None
+    kinds = [
+        load(out / "certificates" / f"bound-{name}.json")["kind"] for name in ("generated-days", "held-out-real-days")
+    ]
+    assert kinds == ["penalised bound", "hindsight bound"]
+    for law, instance in (("generator", {"gate_closure_steps": 0}), ("generator", {"own_charging": True})):
+        assert board("V2G/ParkingLot-v0", instance, law, 4, 1, 0.1).test.control is None
+
+
+def test_no_plan_widens_the_gates_range_beyond_the_bounds(compared):
+    test = compared[0].tests[0]
+    lofty = np.append(np.full(12, 500.0), 0.0)  # no day can hold it; the bound's range is what a full lot could
+    for plan in (None, lofty):
+        result = evaluate(
+            Contestant("all", "baseline", lambda m: Recorded(np.ones((60, 13, 1), np.float32)), plan=plan), test
+        )
+        assert (result.gap >= -1e-9).all()
+    with pytest.raises(InvalidInputError, match="plan_kwh"):
+        test.with_plan(np.full(13, 1e6))
+
+
+def test_critic_control_is_the_best_baseline_on_generated_days(compared):
+    rows = [r.row for r in compared[0].results[0] if r.row.kind == "baseline"]
+    assert max(rows, key=lambda row: row.mean_usd).policy == "critic control"
+
+
+def test_critic_control_teaches_what_it_does():
+    config = load_config("parking_lot_imitation_ppo")
+    lesson = replace(config.imitation, episodes=20)
+    shown = demonstrate(config, lesson)
+    model = Model(Instance(), "generator")
+    memory = None
+    control = CriticControl(model)
+    for t in range(model.steps):
+        action, memory = control.predict(shown.observations[:, t], memory)
+        np.testing.assert_allclose(action, shown.actions[:, t], atol=1e-6)
+    assert shown.rewards.sum(axis=1).mean() > 40.0

@@ -14,6 +14,7 @@ pytest.importorskip("stable_baselines3")
 import agents.config
 import agents.learning_answers as answers
 import agents.learning_curve_sections as curve_sections
+import agents.learning_network_sections as network_sections
 from agents.bundle import load_bundle
 from agents.bundle_files import CONFIG
 from agents.learning_answers import AGENTS, INTERVAL, Kept, World
@@ -48,7 +49,6 @@ TINY = StudyConfig(
     curve_points=2,
     curve_seeds=2,
     board_days=20,
-    critic_days=192,
     beta=1e-2,
 )
 
@@ -75,6 +75,8 @@ def studied(tmp_path_factory):
         patch.setattr(answers, "models", lambda: ())  # whatever came with the package is too good for this test
         patch.setattr(agents.config, "load", shrunk)
         patch.setattr(curve_sections, "load", shrunk)
+        patch.setattr(network_sections, "_DEVIATIONS", (2.9, 2.0))
+        patch.setattr(network_sections, "_PLAN_DEVIATIONS", (3.0,))
         sections = run_study(out, config=TINY, say=said.append)
         before = written(out)
         again = World(TINY, out, str)
@@ -175,7 +177,7 @@ def test_a_broken_promise_is_counted_as_broken():
     section = promises(world)
     assert [(row["kept"], row["refuted"]) for row in section.rows] == [(True, False), (False, False), (False, True)]
     assert "Observed above the promise: 2. " in section.text
-    assert "lies above the promise): 1. " in section.text
+    assert "lies above the promise): 1. Confirmed (it lies below): 1. Too few fresh days to tell: 1." in section.text
 
 
 def test_the_bound_under_other_laws_is_the_boxes_promise_plus_distance_over_radius(studied):
@@ -249,5 +251,5 @@ def test_an_instance_is_refused_because_agents_belong_to_the_default_one(tmp_pat
 
 def test_sizes_of_the_quick_study_are_no_larger():
     full, quick = StudyConfig(), StudyConfig.quick()
-    for name in ("tuning_days", "fresh_days", "network_days", "curve_steps", "curve_seeds", "critic_days"):
+    for name in ("tuning_days", "fresh_days", "network_days", "curve_steps", "curve_seeds"):
         assert getattr(quick, name) < getattr(full, name)

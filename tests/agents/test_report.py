@@ -67,7 +67,9 @@ def with_agent(comparison):
     groups = []
     for results in comparison.results:
         cheap = next(result for result in results if result.row.policy == "charge when cheap")
-        fakes = [replace(cheap, row=replace(cheap.row, policy=name, kind="agent")) for name in ("PPO", "PPO after imitation")]
+        fakes = [
+            replace(cheap, row=replace(cheap.row, policy=name, kind="agent")) for name in ("PPO", "PPO after imitation")
+        ]
         groups.append((*results, *fakes))
     config = comparison.meta["config"] | {"agents": ("parking_lot_ppo", "parking_lot_imitation_ppo")}
     return replace(comparison, results=tuple(groups), meta=comparison.meta | {"config": config})

@@ -27,7 +27,7 @@ PLAN = np.append(np.minimum(60.0 * np.arange(12.0), 300.0), 0.0)
 
 @cache
 def fitted():
-    return fit_critic_control(LOT, LAW, 4800, 8103)
+    return fit_critic_control(LOT, LAW, 2400, 8103)
 
 
 def seen_by(model: Model, days, other=None):
