@@ -134,8 +134,8 @@ def _shapes(world: World, board: Board, found: Curves, control: float) -> Sectio
         f"scored on the same {config.board_days} days that no training saw. The gap is certified: no policy earns more "
         f"than {test.bound.mean():.2f} $ a day on average there{known}; part of every gap is the bound's own. Seconds "
         f"(median of the seeds) include what set-up, demonstrations and cloning took.\n\nPredictive control itself "
-        f"has a gap of {control:.2f} %. Limits are those of a bootstrap over {config.curve_seeds} seeds, which are too narrow: "
-        "with three seeds they cover about 74 % instead of 95 %."
+        f"has a gap of {control:.2f} %. Limits are those of a bootstrap over {config.curve_seeds} seeds, which are "
+        "too narrow: with three seeds they cover about 74 % instead of 95 %."
     )
     return Section("Learning curves", text, rows, draw_curves(rows, control), (8.6, 4.2))
 
