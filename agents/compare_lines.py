@@ -34,11 +34,11 @@ def table_lines(test: TestSet, results: Sequence[Result]) -> list[str]:
                 f"{r.policy} *" if r.kind == "agent" else r.policy,
                 f"{r.mean_usd:.2f}",
                 f"{(r.high_usd - r.low_usd) / 2:.2f}",
-                f"{r.gap_percent:.1f}%",
+                _percent(r.gap_percent),
                 f"{100 * r.frequency:.1f}%",
                 f"{100 * r.limit:.1f}%",
                 "" if r.promised is None else f"{100 * r.promised:.1f}%",
-                f"{r.decision_us:.1f}" if r.decision_us < 1e4 else f"{r.decision_us:.0f}",
+                f"{r.decision_us:.1f}" if r.decision_us < 10.0 else f"{r.decision_us:.0f}",
             ]
         )
     bound = mean_interval(test.bound, test.units).mean
@@ -81,6 +81,11 @@ def ladder_lines(test: TestSet, results: Sequence[Result]) -> list[str]:
         f"{best.gap_high_usd:.2f}]{share}"
     )
     return lines
+
+
+def _percent(value: float) -> str:
+    """One decimal where it says something, five characters at most."""
+    return f"{value:.1f}%" if abs(value) < 99.95 else f"{value:.0f}%"
 
 
 def result_lines(test: TestSet, row: Row) -> list[str]:

