@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from agents import scheduling, shared_battery, stackelberg
+from agents import shared_battery, stackelberg
 from agents.boards import board_of
 from agents.compare import Contestant, evaluate
 from agents.leaderboard_entries import baselines_of
@@ -30,19 +30,17 @@ def test_every_environment_with_a_board_has_one_set_and_baselines():
         ("V2G/SharedBatteryAllocation-v0", 2),
         ("V2G/SharedBatteryAllocationPartial-v0", 2),
         ("V2G/SharedBatterySizing-v0", 2),
-        ("V2G/Scheduling-v0", 2),
-        ("V2G/Stackelberg-v0", 60),
+        ("V2G/Scheduling-v0", 1),
+        ("V2G/Stackelberg-v0", 30),
     ],
 )
 def test_a_scene_says_what_the_board_says(env_id, periods, monkeypatch):
     # bounds of these take long, and a scene has none
-    lofty = SimpleNamespace(bound_usd=np.full(2, 1e9))
-    monkeypatch.setattr(scheduling, "hindsight", lambda *_, **__: lofty)
-    monkeypatch.setattr(scheduling, "penalised", lambda *_: lofty)
-    monkeypatch.setattr(scheduling, "penalised_certificate", lambda *_: None)
+    lofty = SimpleNamespace(bound_usd=np.full(2, 1e9), prices=None)
     monkeypatch.setattr(shared_battery, "_penalised", lambda *_: ({"bound": lofty.bound_usd}, {}))
-    months = SimpleNamespace(bound_usd=np.full((2, 30), 1e9))
+    months = SimpleNamespace(bound_usd=np.full((1, 30), 1e9))
     monkeypatch.setattr(stackelberg, "online_bound", lambda *_, **__: months)
+    monkeypatch.setattr(stackelberg, "bound_certificate", lambda *_: {})
     chosen = BoardSet(env_id, "generator", periods, 5)
     scene = scene_of(chosen)
     test = board_of(env_id, {}, chosen.law, periods, 5, BETA).test
