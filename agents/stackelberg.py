@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,6 @@ __all__ = ["BOARDS", "OPTIMUM", "CompareConfig", "board", "run", "world"]
 OPTIMUM = "certified optimum"  # the policy that agents are set against
 BOARDS = {"V2G/Stackelberg-v0": 300}  # environments, and days of an evaluation: whole months
 _SECONDS = 1.0  # of an evaluation, to solve a day
-_MOST_CERTIFIED = 60  # days of an evaluation whose bound gets a certificate: writing it takes as long as solving them
 
 
 @dataclass(frozen=True)
@@ -125,10 +124,7 @@ def board(
     solver = solver or OnlineSolver(model.instance, time_limit_s=_SECONDS)
     say(f"solving {scenario.weekend.size} days, at most {solver.time_limit_s:g} s each")
     top = online_bound(model.instance, scenario, progress=say, solver=solver)
-    made = _board(model, scenario, seed, beta, title, top)
-    if scenario.weekend.size > _MOST_CERTIFIED:
-        return made
-    return replace(made, bound=bound_certificate(solver, seed, len(scenario.first_day)))
+    return _board(model, scenario, seed, beta, title, top)
 
 
 def _board(model: Model, scenario: Scenario, seed: int, beta: float, title: str, top: Bound) -> Board:
