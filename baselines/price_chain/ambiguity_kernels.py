@@ -32,6 +32,7 @@ __all__ = [
 _TINY = 1e-17  # of the spread of the values: multipliers below it change nothing
 _CLOSE = 1e-15
 _MOST = 400
+_ALIKE = 1e-100  # values that differ by less are the same: squares of smaller numbers are zero
 _SMALLEST = 1e-100  # multipliers below it count as zero: a/x overflows
 _LARGE = 600.0  # larger likelihood sets differ from this one by exp(-600): the probabilities would underflow
 _ENTROPY, _LIKELIHOOD, _ELLIPSOID = 0, 1, 2
@@ -163,7 +164,7 @@ def entropy_dual(f, size, at, values):
     for k in range(len(at)):
         row, b = f[at[k]], size[at[k]]
         _, spread = _lift(row, values[k], a)
-        if b <= _SMALLEST or spread <= 0.0:
+        if b <= _SMALLEST or spread <= _ALIKE:
             continue
         high = spread / np.sqrt(8.0 * b)  # KL <= spread^2 / (8 x^2) by Hoeffding's lemma
         high = max(high, _TINY * spread)
@@ -231,7 +232,7 @@ def likelihood_dual(f, size, at, values):
         for j in range(n):
             if row[j] > 0.0:
                 spread = max(spread, a[j])
-        if b <= _SMALLEST or spread <= 0.0:
+        if b <= _SMALLEST or spread <= _ALIKE:
             continue
         nu = _at_zero(row, b, a)
         if nu > 0.0 and _taken(row, nu, a) <= 1.0:
@@ -287,7 +288,7 @@ def ellipsoid_dual(f, size, at, values):
     for k in range(len(at)):
         row, b = f[at[k]], size[at[k]]
         _, spread = _lift(row, values[k], a)
-        if b <= _SMALLEST or spread <= 0.0:
+        if b <= _SMALLEST or spread <= _ALIKE:
             continue
         mean = _mean(row, a)
         variance = 0.0

@@ -136,6 +136,13 @@ def test_any_number_gives_bounds_on_both_sides(name, row, values, size, dual):
     assert again.value[0] - again.low[0] <= 1e-9
 
 
+@pytest.mark.parametrize("name", list(SETS))
+def test_values_that_hardly_differ_are_the_same(name):
+    known = example(SETS[name], np.array([[0.0, 0.0, 0.5, 0.5]]), 0.5)
+    found = known.worst(np.array([[0.0, 0.0, 0.0, 5e-185]]), np.zeros(1, int))
+    assert abs(found.value[0]) < 1e-12
+
+
 @pytest.mark.parametrize("kind", BALLS)
 def test_size_zero_leaves_the_estimate_alone_and_larger_sets_are_worse(kind):
     f, v = cases()
