@@ -2,8 +2,8 @@
 
 A bound's certificate holds what proves it: multipliers, tables, trees. Once it has been checked, its kind says how the
 bound of every period follows from it, and, where the bound has a penalty z (mean zero for every policy), z of what a
-policy did. Then return - z <= bound in every period, and bound - (return - z) is on average what the best policy may
-earn more, at most.
+policy did. Then return - z <= bound, in every period or on average, and the mean of the gap bound - (return - z) is
+what the best policy may earn more, at most.
 """
 
 from __future__ import annotations
@@ -46,10 +46,12 @@ class Kind(NamedTuple):
     Attributes:
         paths: the bound (m,) of every period [$].
         penalty: the penalty that belongs to it; None: zero.
+        pathwise: whether return - z <= bound in every period, not only on average.
     """
 
     paths: Callable[[Drawn, Data], Floats]
     penalty: Callable[[Drawn, Data], Penalty] | None = None
+    pathwise: bool = True
 
 
 def _lot_hindsight(drawn: Drawn, certificate: Data) -> Floats:
@@ -90,11 +92,11 @@ def _week_hindsight(drawn: Drawn, certificate: Data) -> Floats:
 def _week_parts(drawn: Drawn, certificate: Data) -> tuple[Any, ...]:
     """Critic, units, classes and common shocks, as ``penalised`` and ``penalty_of`` take them."""
     from baselines.shared_battery.penalty_law import week_shocks
-    from baselines.shared_battery.verify_penalty import _critic
+    from baselines.shared_battery.verify_penalty import critic_from
 
     lot = drawn.model.instance
     shock = week_shocks(lot, len(drawn.scenario.size_kwh), drawn.seed) if lot.correlation > 0.0 else None
-    return _critic(certificate["critic"], drawn.model), certificate["grid"], certificate["classes"], shock
+    return critic_from(certificate["critic"], drawn.model), certificate["grid"], certificate["classes"], shock
 
 
 def _week_penalised(drawn: Drawn, certificate: Data) -> Floats:
@@ -189,8 +191,8 @@ KINDS: dict[str, Kind] = {
     "penalised bound": Kind(_lot_penalised, _lot_penalty),
     "week hindsight bound": Kind(_week_hindsight),
     "week penalised bound": Kind(_week_penalised, _week_penalty),
-    "season bound": Kind(_season_bound),
-    "price chain values": Kind(_chain_optimum),
+    "season bound": Kind(_season_bound, pathwise=False),
+    "price chain values": Kind(_chain_optimum, pathwise=False),
     "days bound": Kind(_network_hindsight),
     "penalised days bound": Kind(_network_penalised, _network_penalty),
     "online bound": Kind(_months, _months_penalty),

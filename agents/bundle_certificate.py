@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.boards import board_of, default_periods, problem_of, world_of
+from agents.bound_kinds import Drawn
 from agents.bundle import Bundle, load_bundle
-from agents.bundle_gaps import Played, Scores, scored
+from agents.bundle_gaps import Scores, scored
 from agents.compare import Contestant, evaluate
 from baselines.certificate import CertificateError, check, load, pack, save, unpack
 from baselines.checking import expect, near, numbers, whole_number
@@ -191,7 +192,7 @@ def _establish(bundle: Bundle, data: Data) -> _Established:
             said = _law(part)
             expect(said == model.law.name, "law of a part", said, model.law.name)
     episodes, acted = _acted(bundle, model, scenario, policy)
-    scores = scored(problem, Played(model, scenario, data["seed"], episodes), bound)
+    scores = scored(problem, Drawn(model, scenario, data["seed"]), episodes, bound)
     mean = {**policy, **policy["sample"]}
     mean = mean["mean_reward_usd" if problem == "stackelberg" else "mean_return_usd"]
     near("mean return of the policy's certificate", mean, float(scores.returns.mean()), _MONEY)

@@ -132,7 +132,7 @@ def board(
         terms=REWARD_TERMS,
         trial="steps",
         bound_name="proven bound (penalised)",
-        control=lambda episodes: penalty_of(model, scenario, episodes, penalty, top.prices),
+        control=lambda episodes: penalty_of(model, scenario, episodes, penalty),
         oracle=oracle,
     )
 

@@ -13,6 +13,7 @@ degenerate         any reproducible rule             V <= eps(k)
 relaxed            convex with slack variables       eps_low(k) <= V <= eps_up(k)
 hold_out           decision fixed before the test    V <= eps(violations)
 adaptive           nothing but the order of events   mean conditional probability <= eps(violations)
+asymptotic_limit   independent values, many          their expectation <= limit, as their number grows
 =================  ================================  =========================================================
 
 The roots of the defining equations are found in risk_roots.py, always on the safe side.
@@ -34,6 +35,7 @@ __all__ = [
     "a_priori",
     "a_priori_samples",
     "adaptive",
+    "asymptotic_limit",
     "calafiore_campi_samples",
     "degenerate",
     "hold_out",
@@ -373,3 +375,18 @@ def _counts(field: str, value: Count | Counts, low: int, n: int) -> Floats:
 def _like(given: Count | Counts, result: Floats) -> float | Floats:
     """Return a float where a scalar was given, else the array."""
     return float(result[0]) if np.ndim(given) == 0 else result
+
+
+def asymptotic_limit(values: Floats, beta: float) -> float:
+    """Upper limit on the expectation of independent values (n,), exceeded with probability beta as n grows (normal).
+
+    For values, such as bounds and gaps in money, whose known range is too wide for a finite-sample limit of any use.
+
+    Raises:
+        InvalidInputError: for fewer than two values, or beta outside (0, 1/2].
+    """
+    from scipy.special import ndtri
+
+    number("beta", beta, 0.0, 0.5, open_low=True)
+    require(len(values) > 1, "number of values", len(values), "at least two")
+    return float(values.mean() - ndtri(beta) * values.std(ddof=1) / np.sqrt(len(values)))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from v2g_env.core.validate import InvalidInputError
 from v2g_env.registration import ENVIRONMENTS
 
 every_environment = pytest.mark.parametrize("entry", ENVIRONMENTS, ids=lambda entry: entry.id)
@@ -74,8 +75,17 @@ def test_a_batch_continues_bit_for_bit(entry, mode):
     go_on(env, actions[:at])
     saved = pickle.dumps(env.get_state())
     expected = go_on(env, actions[at:])  # passes an end
-    other = made()
-    other.reset(seed=6)  # a batch has generators to restore once it has been reset
-    for one in (env, other):
+    for one in (env, made()):
         one.set_state(pickle.loads(saved))
         assert go_on(one, actions[at:]) == expected
+
+
+def test_a_batch_refuses_the_state_of_another_number_of_environments():
+    entry = ENVIRONMENTS[0]
+    small, large = (
+        gymnasium.make_vec(entry.id, num_envs=n, vectorization_mode="vector_entry_point").unwrapped for n in (2, 3)
+    )
+    small.reset(seed=1)
+    for saved in (small.get_state(), large.get_state()):
+        with pytest.raises(InvalidInputError, match="number of saved environments"):
+            large.set_state(saved)

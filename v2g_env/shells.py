@@ -252,7 +252,15 @@ class ModelVectorEnv(VectorEnv[NDArray[np.float32], NDArray[Any], NDArray[Any]])
         }
 
     def set_state(self, saved: dict[str, Any]) -> NDArray[np.float32]:
-        """Go back to a state from ``get_state`` of this environment and return its observations."""
+        """Go back to a state from ``get_state`` of a batch of this size and return its observations.
+
+        Raises:
+            InvalidInputError: for a state of another number of environments, or one that was never reset.
+        """
+        rows = len(saved["rng"])
+        require(rows == self.num_envs, "number of saved environments", rows, f"{self.num_envs}, those of this batch")
+        if not self._generators:
+            self._generators = [seeding.np_random(0)[0] for _ in range(rows)]
         self._scenario, self._state = saved["scenario"], saved["state"]
         self._elapsed, self._over = saved["elapsed"].copy(), saved["over"].copy()
         for one, state in zip(self._generators, saved["rng"], strict=True):

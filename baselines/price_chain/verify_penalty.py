@@ -16,13 +16,14 @@ from baselines.certificate import CertificateError, Report, pack
 from baselines.checking import expect, near, numbers, whole_number
 from baselines.price_chain.penalty import penalised, penalty_of
 from baselines.price_chain.verify_parts import COMMON, head, instance_of, law_data, law_from
-from v2g_env.core.validate import InvalidInputError, number, require
+from baselines.risk import asymptotic_limit
+from v2g_env.core.validate import InvalidInputError, require
 from v2g_env.price_chain.instance import Instance
 from v2g_env.price_chain.model import Model
 from v2g_env.price_chain.scenario import Days, sample_days
 from v2g_env.rollout import Recorded, rollout
 
-__all__ = ["BOUND_KIND", "CHECKS", "GAP_KIND", "gap_certificate", "penalty_certificate", "upper_limit"]
+__all__ = ["BOUND_KIND", "CHECKS", "GAP_KIND", "gap_certificate", "penalty_certificate"]
 
 Data = Mapping[str, Any]
 Floats = NDArray[np.float64]
@@ -40,19 +41,6 @@ class _Found(NamedTuple):
     days: Days
     bound: Floats
     values: dict[str, float]
-
-
-def upper_limit(values: Floats, beta: float) -> float:
-    """Asymptotic upper limit on the expectation of independent values (n,), exceeded with probability beta.
-
-    Raises:
-        InvalidInputError: for fewer than two values, or beta outside (0, 1/2].
-    """
-    from scipy.special import ndtri
-
-    number("beta", beta, 0.0, 0.5, open_low=True)
-    require(len(values) > 1, "days", len(values), "at least two")
-    return float(values.mean() - ndtri(beta) * values.std(ddof=1) / np.sqrt(len(values)))
 
 
 def penalty_certificate(
@@ -75,7 +63,7 @@ def penalty_certificate(
         "scale": float(scale),
         "beta": float(beta),
         "mean_bound_usd": float(bound_usd.mean()),
-        "bound_limit_usd": upper_limit(bound_usd, beta),
+        "bound_limit_usd": asymptotic_limit(bound_usd, beta),
     }
 
 
@@ -174,7 +162,7 @@ def _bound(data: Data, model: Model) -> _Found:
         expect(type(data[field]) is float, field, data[field], "a number")
     days = sample_days(lot, model.law, n, seed)
     bound = penalised(model, days, critic, data["scale"]).bound_usd
-    values = {"mean_bound_usd": float(bound.mean()), "bound_limit_usd": upper_limit(bound, data["beta"])}
+    values = {"mean_bound_usd": float(bound.mean()), "bound_limit_usd": asymptotic_limit(bound, data["beta"])}
     for field, true in values.items():
         near(field, data[field], true)
         expect(data[field] >= true - 1e-11 * (1.0 + abs(true)), field, data[field], f"at least {true!r}")
@@ -192,5 +180,5 @@ def _gap(
         "mean_return_usd": float(earned.mean()),
         "mean_return_less_penalty_usd": float(less.mean()),
         "mean_gap_usd": float(gap.mean()),
-        "gap_limit_usd": upper_limit(gap, beta),
+        "gap_limit_usd": asymptotic_limit(gap, beta),
     }

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -155,7 +155,6 @@ def penalty_of(
     scenario: Scenario,
     recorded: Episodes | NDArray[np.float32],
     penalty: Penalty,
-    known: Sequence[Prices] | None = None,
 ) -> Floats:
     """The penalties (n,) of what a policy did [$]: their mean is zero for every policy, so they are control variates.
 
@@ -164,7 +163,6 @@ def penalty_of(
         scenario: n days.
         recorded: the policy's rollout on them, or its actions (n, steps, 2 + aggregators).
         penalty: the weights.
-        known: what ``prices`` gives for every day, if that has been computed: it takes most of the time.
 
     Raises:
         InvalidInputError: for actions of another shape or out of range.
@@ -181,6 +179,6 @@ def penalty_of(
         gas[:, t] = facts[:, FACTS.index("gas_kw")]
     total = np.empty(n)
     for row in range(n):
-        found = prices(model, scenario, row, penalty) if known is None else known[row]
+        found = prices(model, scenario, row, penalty)
         total[row] = found.constant_usd + found.gas_usd_per_kw @ gas[row] + found.energy_usd_per_kwh @ stored[row]
     return total

@@ -43,13 +43,11 @@ class Bound(NamedTuple):
         bound_usd: (n,) proven upper limit of return - z [$].
         plan_usd: (n,) value of the best point found, overload of lines that are no rows left out [$].
         evidence: of each day.
-        prices: the penalty of each day, for ``penalty_of``.
     """
 
     bound_usd: Floats
     plan_usd: Floats
     evidence: tuple[Evidence, ...]
-    prices: tuple[Prices, ...]
 
 
 def penalised(
@@ -63,7 +61,7 @@ def penalised(
         penalty: frozen before these days were drawn.
         say: receives a line every 50 days.
     """
-    lot, bounds, plans, proofs, charged = model.instance, [], [], [], []
+    lot, bounds, plans, proofs = model.instance, [], [], []
     for row in range(len(scenario.load_kw)):
         if row % 50 == 0 and row:
             say(f"penalised days: {row} of {len(scenario.load_kw)}")
@@ -85,8 +83,7 @@ def penalised(
         bounds.append(bound_of(lot, program, constant, dual))
         plans.append(lot.calibrated_usd + constant.sum() + solution.objective)
         proofs.append(Evidence(label, lines, dual))
-        charged.append(found)
-    return Bound(np.array(bounds), np.array(plans), tuple(proofs), tuple(charged))
+    return Bound(np.array(bounds), np.array(plans), tuple(proofs))
 
 
 def priced(instance: Instance, task: Task, label: Ints, lines: Ints, found: Prices) -> tuple[Program, Floats]:

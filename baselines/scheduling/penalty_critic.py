@@ -8,6 +8,9 @@ it is worth decides how tight a bound is, never whether it is true.
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections import OrderedDict
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +32,7 @@ GAS_WIDTH_KW = (1.0,)
 ENERGY_WIDTH = (1e-4, 0.25)
 GRID = (65, 15, 9)  # points of the energy's and the mean error's grid, and of the step's innovation
 _WIDE = 4.0  # standard deviations of the mean error that its grid covers
+_REMEMBERED = 4096  # days
 _REST = 3  # nodes of the single turbines' differences from the mean
 _EXTRA = (-np.sqrt(3.0), 0.0, np.sqrt(3.0))  # the load's deviation, Gauss-Hermite with 3 nodes
 _EXTRA_WEIGHT = (1.0 / 6.0, 2.0 / 3.0, 1.0 / 6.0)
@@ -54,8 +58,11 @@ class Surprise(NamedTuple):
     energy_kwh: Floats
 
 
+_known: OrderedDict[str, Surprise] = OrderedDict()
+
+
 def surprise(model: Model, scenario: Scenario, row: int, grid: tuple[int, ...] = GRID) -> Surprise:
-    """The surprises of one day.
+    """The surprises of one day; its last 4096 answers are remembered, as bound, check and every policy need the same.
 
     Args:
         model: of the environment.
@@ -63,12 +70,33 @@ def surprise(model: Model, scenario: Scenario, row: int, grid: tuple[int, ...] =
         row: which one.
         grid: points of the reduced day's energy, of its mean error, and of the step's innovation (Gauss-Hermite).
     """
+    key = _key(model, scenario, row, grid)
+    if key not in _known:
+        _known[key] = _surprise(model, scenario, row, grid)
+        if len(_known) > _REMEMBERED:
+            _known.popitem(last=False)
+    return _known[key]
+
+
+def _key(model: Model, scenario: Scenario, row: int, grid: tuple[int, ...]) -> str:
+    """SHA-256 over everything that a day's surprises depend on."""
+    words = [model.instance.hash, model.law.name, model.law.deviation, *grid]
+    digest = hashlib.sha256(json.dumps(words).encode())
+    for part in scenario:
+        digest.update(np.ascontiguousarray(part[row]).tobytes())
+    return digest.hexdigest()
+
+
+def _surprise(model: Model, scenario: Scenario, row: int, grid: tuple[int, ...]) -> Surprise:
     c, gone = _reduced(model, scenario, row, grid)
     worth = values(c, grid[0])
     widths = np.array(GAS_WIDTH_KW), np.array(ENERGY_WIDTH)
     found = surprises(c, worth, *outcomes(model, scenario, row), *typical(model, scenario, row), *widths)
     split = 3 + len(GAS_WIDTH_KW)
-    return Surprise(found[:, 2], found[:, 3:split], found[:, split:], found[:, 0], found[:, 1] - gone)
+    parts = (found[:, 2], found[:, 3:split], found[:, split:], found[:, 0], found[:, 1] - gone)
+    for part in parts:
+        part.flags.writeable = False  # whoever asks again gets the same arrays
+    return Surprise(*parts)
 
 
 def _reduced(model: Model, scenario: Scenario, row: int, grid: tuple[int, ...]) -> tuple[Reduced, Floats]:

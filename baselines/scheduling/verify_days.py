@@ -38,6 +38,8 @@ __all__ = [
     "check_bounds",
     "check_policy",
     "count_violations",
+    "head",
+    "law_from",
     "policy_certificate",
 ]
 
@@ -103,7 +105,7 @@ def bounds_certificate(model: Model, seed: int, top: Hindsight) -> dict[str, Any
         top: their bounds.
     """
     rows = [np.insert(each.lines, 0, day, axis=1) for day, each in enumerate(top.answers)]
-    return _head(model, BOUND_KIND, seed, len(top.answers)) | {
+    return head(model, BOUND_KIND, seed, len(top.answers)) | {
         "groups": pack(np.stack([each.label for each in top.answers])),
         "lines": pack(np.concatenate(rows)),
         "dual": pack(np.concatenate([each.dual for each in top.answers])),
@@ -124,7 +126,7 @@ def policy_certificate(
         beta: confidence parameter of the limits.
         sha256: hash of a trained policy's bundle.
     """
-    return _head(model, POLICY_KIND, seed, len(episodes.actions)) | {
+    return head(model, POLICY_KIND, seed, len(episodes.actions)) | {
         "policy": policy,
         "policy_sha256": sha256,
         "actions": pack(episodes.actions),
@@ -210,7 +212,8 @@ def check_policy(data: Data, instance: Instance) -> Report:
     return Report(POLICY_KIND, claims, {"mean_return_usd": mean, "eps": kept.eps, "eps_day": kept.eps_day})
 
 
-def _head(model: Model, kind: str, seed: int, n: int) -> dict[str, Any]:
+def head(model: Model, kind: str, seed: int, n: int) -> dict[str, Any]:
+    """What every certificate of n days says first: instance, law and sample."""
     lot, source = model.instance, model.law
     return {
         "format": FORMAT,
@@ -239,13 +242,14 @@ def _drawn(data: Data, instance: Instance, kind: str) -> tuple[Model, Scenario]:
     size *= max(origin["n_samples"], 100)  # days that calibrate the generator's cost
     expect(size <= _MOST_NUMBERS, "sample.n_samples x numbers of a day", size, _MOST_NUMBERS)
     try:
-        model = Model(instance, _law(data["law"]))
+        model = Model(instance, law_from(data["law"]))
         return model, sample(instance, model.law, origin["n_samples"], origin["seed"])
     except InvalidInputError as error:
         raise CertificateError(str(error)) from None
 
 
-def _law(data: Any) -> Law:
+def law_from(data: Any) -> Law:
+    """The law that a certificate names, compared with what its name stands for."""
     ok = isinstance(data, Mapping) and set(data) == {"name", "deviation", "sessions"} and isinstance(data["name"], str)
     expect(ok, "law", data, "exactly name, deviation and sessions")
     sessions = None if data["sessions"] is None else unpack(data["sessions"])

@@ -20,7 +20,7 @@ from baselines.scheduling.penalty import Penalty, prices
 from baselines.scheduling.penalty_bound import Bound, bound_of, priced
 from baselines.scheduling.penalty_noise import OUTCOMES
 from baselines.scheduling.program import Task
-from baselines.scheduling.verify_days import _head, _law
+from baselines.scheduling.verify_days import head, law_from
 from baselines.scheduling.verify_linear import check_groups
 from v2g_env.core.validate import InvalidInputError
 from v2g_env.scheduling.instance import Instance
@@ -48,7 +48,7 @@ def penalised_certificate(model: Model, seed: int, penalty: Penalty, bound: Boun
         bound: the days' bounds at its prices.
     """
     rows = [np.insert(each.lines, 0, day, axis=1) for day, each in enumerate(bound.evidence)]
-    return _head(model, PENALISED_KIND, seed, len(bound.evidence)) | {
+    return head(model, PENALISED_KIND, seed, len(bound.evidence)) | {
         "penalty": penalty.to_dict(),
         "penalty_sha256": penalty.hash,
         "groups": pack(np.stack([each.label for each in bound.evidence])),
@@ -123,7 +123,7 @@ def _drawn(data: Mapping[str, Any], instance: Instance) -> tuple[Model, Scenario
     work = (instance.steps * (homes + instance.gas_segments + points) + instance.cars) * max(n, 100)
     expect(work <= _MOST_WORK, "sample.n_samples x numbers of a day", work, _MOST_WORK)
     try:
-        model = Model(instance, _law(data["law"]))
+        model = Model(instance, law_from(data["law"]))
         return model, sample(instance, model.law, n, seed), penalty
     except InvalidInputError as error:
         raise CertificateError(str(error)) from None

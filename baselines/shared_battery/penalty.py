@@ -54,7 +54,7 @@ __all__ = ["Bound", "penalised", "penalty_of"]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-_CHUNK_CELLS = 5 * 10**5  # paths x levels in one sweep: the arrays stay in the processor's cache
+_CHUNK_CELLS = 8 * 10**6  # numbers of one sweep's largest array; every sweep makes the critic's tables again
 _ALLOWANCE = 1e-9
 
 
@@ -106,7 +106,7 @@ def penalised(
         InvalidInputError: for a model that grants shares, a critic of another week, or numbers out of range.
     """
     kinds, seen = _start(model, scenario, critic, grid, classes)
-    parts = [_best(model, critic, kinds, *part) for part in _parts(model, kinds, seen, shock)]
+    parts = [_best(model, critic, kinds, *part) for part in _parts(model, kinds, seen, shock, kinds.grid.levels + 1)]
     best = np.concatenate([np.empty(0), *parts])
     money = 1.0 + seen.value_usd.sum(axis=1) + critic.scale * model.steps * critic.span_usd
     return Bound(np.nextafter(best + _ALLOWANCE * money, np.inf), int(grid), len(kinds.units))
@@ -139,7 +139,7 @@ def penalty_of(
     granted = rollout(model, scenario, Recorded(np.asarray(actions))).facts[:, :, WEEK_FACTS.index("granted_kwh")] > 0.0
     level = _levels(model, kinds, seen, granted)
     parts, done = [], 0
-    for some, given in _parts(model, kinds, seen, shock):
+    for some, given in _parts(model, kinds, seen, shock, 1):
         place = level[done : done + len(some.units)]
         parts.append(_penalty(model, critic, kinds, some, given, place))
         done += len(some.units)
@@ -153,11 +153,11 @@ def _start(model: WeekModel, scenario: Week, critic: WeekCritic, grid: int, clas
 
 
 def _parts(
-    model: WeekModel, kinds: Classes, seen: Requests, shock: Floats | None
+    model: WeekModel, kinds: Classes, seen: Requests, shock: Floats | None, width: int
 ) -> Iterator[tuple[Requests, Floats | None]]:
-    """The weeks, as many at a time as the memory likes."""
+    """The weeks, as many at a time as the memory likes; ``width``: numbers that a week takes besides its chances."""
     lot = model.instance
-    cells = max(kinds.grid.levels + 1, len(kinds.units) * (lot.drivers if lot.correlation > 0.0 else 1))
+    cells = max(width, len(kinds.units) * (lot.drivers if lot.correlation > 0.0 else 1))
     given = known_shocks(model, shock, len(seen.units))
     rows = max(_CHUNK_CELLS // cells, 1)
     for i in range(0, len(seen.units), rows):

@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 
 from baselines.certificate import FORMAT, CertificateError, Report, pack
 from baselines.checking import expect, near, numbers, whole_number
+from baselines.risk import asymptotic_limit
 from baselines.shared_battery.laws import law_data, law_from
 from baselines.shared_battery.penalty import penalised, penalty_of
 from baselines.shared_battery.penalty_critic import WeekCritic
 from baselines.shared_battery.penalty_law import MOST_UNITS, week_shocks
-from v2g_env.core.validate import InvalidInputError, number, require
+from v2g_env.core.validate import InvalidInputError, require
 from v2g_env.rollout import Recorded, rollout
 from v2g_env.shared_battery.instance import Instance
 from v2g_env.shared_battery.model import WeekModel
@@ -37,9 +38,9 @@ __all__ = [
     "Gap",
     "check_bound",
     "check_gap",
+    "critic_from",
     "gap_certificate",
     "penalty_certificate",
-    "upper_limit",
 ]
 
 Data = Mapping[str, Any]
@@ -74,19 +75,6 @@ class Gap(NamedTuple):
     mean_return_less_penalty_usd: float
     mean_gap_usd: float
     gap_limit_usd: float
-
-
-def upper_limit(values: Floats, beta: float) -> float:
-    """Asymptotic upper limit on the expectation of independent values (E,), exceeded with probability beta.
-
-    Raises:
-        InvalidInputError: for fewer than two values, or beta outside (0, 1/2].
-    """
-    from scipy.special import ndtri
-
-    number("beta", beta, 0.0, 0.5, open_low=True)
-    require(len(values) > 1, "weeks", len(values), "at least two")
-    return float(values.mean() - ndtri(beta) * values.std(ddof=1) / np.sqrt(len(values)))
 
 
 def penalty_certificate(
@@ -204,7 +192,7 @@ def _values(model: WeekModel, critic: WeekCritic, data: Data) -> tuple[dict[str,
     scenario = sample_weeks(model.instance, model.law, origin["n_samples"], origin["seed"])
     shock = _shock(model, origin["n_samples"], origin["seed"])
     bound = penalised(model, scenario, critic, data["grid"], data["classes"], shock).bound_usd
-    values = {"mean_bound_usd": float(bound.mean()), "bound_limit_usd": upper_limit(bound, data["beta"])}
+    values = {"mean_bound_usd": float(bound.mean()), "bound_limit_usd": asymptotic_limit(bound, data["beta"])}
     for field, true in values.items():
         near(field, data[field], true, _MONEY)
         expect(data[field] >= true - 1e-10 * (1.0 + abs(true)), field, data[field], f"at least {true!r}")
@@ -227,11 +215,11 @@ def _gap(
     require(bool((gap >= 0.0).all()), "least gap", float(gap.min(initial=0.0)), "0 or more, on every week")
     return Gap(
         mean_bound_usd=float(bound.mean()),
-        bound_limit_usd=upper_limit(bound, beta),
+        bound_limit_usd=asymptotic_limit(bound, beta),
         mean_return_usd=float(earned.mean()),
         mean_return_less_penalty_usd=float(less.mean()),
         mean_gap_usd=float(gap.mean()),
-        gap_limit_usd=upper_limit(gap, beta),
+        gap_limit_usd=asymptotic_limit(gap, beta),
     )
 
 
@@ -260,7 +248,7 @@ def _head(
         },
         "beta": float(beta),
         "mean_bound_usd": float(bound.mean()),
-        "bound_limit_usd": upper_limit(bound, beta),
+        "bound_limit_usd": asymptotic_limit(bound, beta),
     }
 
 
@@ -284,7 +272,7 @@ def _model(data: Data, instance: Instance | None, kind: str) -> tuple[WeekModel,
     expect(source.name == origin, "sample.law", origin, source.name)
     try:
         model = WeekModel(written, source)
-        critic = _critic(data["critic"], model)
+        critic = critic_from(data["critic"], model)
     except InvalidInputError as error:
         raise CertificateError(str(error)) from None
     return model, critic
@@ -304,7 +292,8 @@ def _check_sizes(data: Data, lot: Instance) -> None:
     expect(type(beta) is float and 0.0 < beta <= 0.5, "beta", beta, "a number in (0, 1/2]")
 
 
-def _critic(data: Any, model: WeekModel) -> WeekCritic:
+def critic_from(data: Any, model: WeekModel) -> WeekCritic:
+    """The critic that a certificate holds, for weeks of ``model``."""
     ok = isinstance(data, Mapping) and set(data) == _CRITIC
     expect(ok, "critic", data, f"exactly {', '.join(sorted(_CRITIC))}")
     expect(type(data["scale"]) is float, "critic.scale", data["scale"], "a number in [0, 1]")

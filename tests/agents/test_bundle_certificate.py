@@ -15,9 +15,10 @@ import pytest
 pytest.importorskip("sb3_contrib")
 
 from agents.boards import board_of, world_of
+from agents.bound_kinds import KINDS, Drawn
 from agents.bundle import load_bundle, save_bundle
 from agents.bundle_certificate import CERTIFICATE, certify_bundle, check_bundle
-from agents.bundle_gaps import KINDS, Played, scored
+from agents.bundle_gaps import scored
 from agents.compare import Contestant, evaluate
 from agents.config import TrainConfig
 from agents.learners import build_model, policy_tensors
@@ -395,7 +396,7 @@ def test_gaps_below_a_bound_on_whole_months_are_those_of_the_board():
     top = online_bound(model.instance, months, solver=solver)
     certificate = json.loads(json.dumps(bound_certificate(solver, 3, 1)))
     episodes = rollout(model, months, NoRebates(model))
-    scores = scored("stackelberg", Played(model, months, 3, episodes), certificate)
+    scores = scored("stackelberg", Drawn(model, months, 3), episodes, certificate)
     luck = penalty_of(model, months, episodes.actions)
     np.testing.assert_allclose(scores.gap, (top.bound_usd - episodes.rewards + luck).ravel(), rtol=1e-5)
     assert scores.bound.mean() == pytest.approx(check(certificate).values["mean_bound_usd"])
@@ -414,7 +415,7 @@ def test_gaps_below_a_networks_penalised_days_are_bound_less_penalised_return():
     top = penalised(model, days, penalty)
     certificate = json.loads(json.dumps(penalised_certificate(model, 3, penalty, top)))
     episodes = rollout(model, days, Uncontrolled(model, 1.0))
-    scores = scored("scheduling", Played(model, days, 3, episodes), certificate)
+    scores = scored("scheduling", Drawn(model, days, 3), episodes, certificate)
     np.testing.assert_allclose(scores.bound, top.bound_usd)
     np.testing.assert_allclose(
         scores.gap, top.bound_usd - episodes.returns + penalty_of(model, days, episodes.actions, penalty)
@@ -428,12 +429,12 @@ def test_a_bound_that_lies_too_low_or_is_of_an_unknown_kind_is_refused(certified
     bundle, bound = load_bundle(path), json.loads((path / CERTIFICATE).read_text())["bound"]
     model, weeks = world_of(bundle.env_id, bundle.env_kwargs["instance"], "generator", 20, 3)
     episodes = rollout(model, weeks, bundle)
-    lucky = Played(model, weeks, 3, episodes._replace(money=episodes.money + 1e3))
+    lucky = Drawn(model, weeks, 3), episodes._replace(money=episodes.money + 1e3)
     with pytest.raises(CertificateError, match="weak duality"):
-        scored("shared_battery", lucky, bound)
+        scored("shared_battery", *lucky, bound)
     for kind in ("season", None, ["week hindsight bound"]):
         with pytest.raises(CertificateError, match="kind of the bound"):
-            scored("shared_battery", lucky, bound | {"kind": kind})
+            scored("shared_battery", *lucky, bound | {"kind": kind})
 
 
 def test_what_would_not_hold_is_not_written(tmp_path, monkeypatch):
@@ -470,7 +471,7 @@ def test_redraws_of_a_real_day_count_as_one_unit(tmp_path):
     bundle, found = load_bundle(path), json.loads((path / CERTIFICATE).read_text())
     made = bundle.env_kwargs
     model, days = world_of(bundle.env_id, made["instance"], "days:jpl-2019/test", 150, 3)
-    scores = scored("parking_lot", Played(model, days, 3, rollout(model, days, bundle)), found["bound"])
+    scores = scored("parking_lot", Drawn(model, days, 3), rollout(model, days, bundle), found["bound"])
     assert len(np.unique(scores.units)) < 150
     assert found["summary"]["gap_limit_usd"] == pytest.approx(upper_limit(scores.gap, scores.units))
     assert abs(found["summary"]["gap_limit_usd"] - upper_limit(scores.gap)) > 1e-3

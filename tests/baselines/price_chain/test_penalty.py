@@ -14,7 +14,8 @@ from baselines.price_chain import evaluate, solve
 from baselines.price_chain.hindsight import hindsight
 from baselines.price_chain.penalty import fitted_values, penalised, penalty_of, tabulated
 from baselines.price_chain.policies import TablePolicy, early_plan, late_plan, threshold_plan
-from baselines.price_chain.verify_penalty import gap_certificate, penalty_certificate, upper_limit
+from baselines.price_chain.verify_penalty import gap_certificate, penalty_certificate
+from baselines.risk import asymptotic_limit
 from v2g_env.core.validate import InvalidInputError
 from v2g_env.price_chain.instance import Instance
 from v2g_env.price_chain.model import Model
@@ -201,7 +202,7 @@ def test_bad_input_is_refused(model, lot):
     with pytest.raises(InvalidInputError, match="training days"):
         fitted_values(model, Days(*(part[:0] for part in days)))
     with pytest.raises(InvalidInputError, match="beta"):
-        upper_limit(np.arange(3.0), 0.7)
+        asymptotic_limit(np.arange(3.0), 0.7)
 
 
 @pytest.fixture(scope="module")

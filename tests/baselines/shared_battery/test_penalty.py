@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from baselines.risk import asymptotic_limit
 from baselines.shared_battery.hindsight import hindsight
 from baselines.shared_battery.penalty import penalised, penalty_of
 from baselines.shared_battery.penalty_critic import WeekCritic
@@ -25,7 +26,6 @@ from baselines.shared_battery.policies import (
     FirstCome,
     PacedDensity,
 )
-from baselines.shared_battery.verify_penalty import upper_limit
 from baselines.shared_battery.week_programme import online_bound, solve_week
 from v2g_env.core.validate import InvalidInputError
 from v2g_env.rollout import Recorded, rollout
@@ -316,7 +316,7 @@ def test_bad_input_is_refused():
     with pytest.raises(InvalidInputError, match="thin"):
         fitted_critic(model, weeks, 10, 11, thin=3)
     with pytest.raises(InvalidInputError, match="beta"):
-        upper_limit(np.arange(3.0), 0.7)
-    with pytest.raises(InvalidInputError, match="weeks"):
-        upper_limit(np.arange(1.0), 0.1)
+        asymptotic_limit(np.arange(3.0), 0.7)
+    with pytest.raises(InvalidInputError, match="number of values"):
+        asymptotic_limit(np.arange(1.0), 0.1)
     assert penalised(model, Week(*(part[:0] for part in weeks)), critic, 10, 5).bound_usd.shape == (0,)
