@@ -47,6 +47,12 @@ def _predictive_control(model: Any, parameters: Mapping[str, float]) -> Policy:
     return PredictiveControl(model, parameters["quantile"])
 
 
+def _critic_control(model: Any, parameters: Mapping[str, float]) -> Policy:
+    from baselines.parking_lot.critic_policy import CriticControl
+
+    return CriticControl(model)
+
+
 def _day_ahead(model: Any, parameters: Mapping[str, float]) -> Policy:
     from baselines.scheduling.day import Protection
     from baselines.scheduling.policies import DayAhead
@@ -65,6 +71,7 @@ BASES: dict[str, dict[str, Base]] = {
     "V2G/ParkingLot-v0": {
         "plan": Base(_plan_replay, {}, needs_plan=True),
         "predictive control": Base(_predictive_control, {"quantile": 0.3}),
+        "critic control": Base(_critic_control, {}),
     },
     "V2G/Scheduling-v0": {
         "day ahead": Base(_day_ahead, {"alpha": 4.0, "share": 1.0, "wind_sd": 1.5}),

@@ -33,6 +33,7 @@ def _plain(name: str, make: Callable[[Any], Policy]) -> Contestant:
 
 
 def _parking_lot(model: Any) -> list[Contestant]:
+    from baselines.parking_lot.critic_policy import CriticControl
     from baselines.parking_lot.policies import (
         ChargeWhenCheap,
         DoNothing,
@@ -51,6 +52,7 @@ def _parking_lot(model: Any) -> list[Contestant]:
         _plain("charge when cheap", ChargeWhenCheap),
         _plain("least laxity", LeastLaxity),
         _plain("predictive control", PredictiveControl),
+        _plain("critic control", CriticControl),
     ]
 
 

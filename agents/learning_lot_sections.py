@@ -36,7 +36,7 @@ LAWS = (
 )
 _WEIGHED = len(TAILS) // 2 + 2  # level whose hindrances weigh the steps of the caps
 _ANY, _OWN = "caps, any agent", "caps, tuned for this agent"
-_QUANTILE = 0.3  # of predictive control, as in the residual agent's base
+_QUANTILE = 0.3  # of predictive control
 
 
 class LotStudy:

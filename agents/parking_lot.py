@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from agents.compare import (
     read_config,
     write_results,
 )
+from agents.config import load
 from agents.parking_lot_bounds import ceiling
 from agents.trained import trained_agents
 from baselines import risk
@@ -47,7 +49,10 @@ __all__ = ["BOARDS", "CONTROL", "CompareConfig", "board", "run", "world"]
 
 BOARDS = {"V2G/ParkingLot-v0": 2000}  # environments, and days of an evaluation
 CONTROL = "predictive control"  # the policy that agents are set against
-_TITLES = {"parking_lot_imitation_ppo": "PPO after imitation"}  # of agents that their algorithm does not tell apart
+_TITLES = {
+    "parking_lot_imitation_ppo": "PPO after imitation",
+    "parking_lot_residual_ppo": "PPO on critic control",
+}  # of agents that their algorithm does not tell apart
 
 
 @dataclass(frozen=True)
@@ -73,8 +78,8 @@ class CompareConfig:
     train_days: int = 2000
     test_days: int = 2000
     redraws: int = 20
-    agents: tuple[str, ...] = ("parking_lot_ppo", "parking_lot_imitation_ppo")
-    train_steps: tuple[int, ...] = (1_200_000, 599_040)
+    agents: tuple[str, ...] = ("parking_lot_ppo", "parking_lot_imitation_ppo", "parking_lot_residual_ppo")
+    train_steps: tuple[int, ...] = (1_200_000, 599_040, 499_200)
     seeds: tuple[int, int, int, int, int] = (1, 2, 3, 4, 0)
 
     def __post_init__(self) -> None:
@@ -92,7 +97,12 @@ class CompareConfig:
     def quick(cls) -> CompareConfig:
         """Small sizes for a first look; the figures are rough."""
         return cls(
-            n_samples=2000, train_days=500, test_days=500, redraws=5, rho=(0.01, 0.003), train_steps=(332_800, 199_680)
+            n_samples=2000,
+            train_days=500,
+            test_days=500,
+            redraws=5,
+            rho=(0.01, 0.003),
+            train_steps=(332_800, 199_680, 99_840),
         )
 
     @classmethod
@@ -256,14 +266,16 @@ def run(config: CompareConfig, out: Path, say: Callable[[str], None] = lambda te
         Contestant("least laxity", "baseline", LeastLaxity),
         Contestant(f"{CONTROL}, q {quantile:g}", "baseline", lambda m: PredictiveControl(m, quantile)),
     ]
+    names, steps = config.agents, config.train_steps
     if covered(lot, law("generator")):
         say("fitting the critic control on sampled days")
         fitted = fit_critic_control(lot)
         contestants.append(Contestant("critic control", "baseline", lambda m: CriticControl(m, fitted)))
-    agents = trained_agents(
-        config.agents, config.train_steps, config.seeds[4], config.instance, out, say, robust.plan.tolist()
-    )
-    for name, agent in zip(config.agents, agents, strict=True):
+    else:  # the penalty's critic, and what rests on it, has a meaning for some lots only
+        able = [load(name).base != "critic control" for name in names]
+        names, steps = tuple(compress(names, able)), tuple(compress(steps, able))
+    agents = trained_agents(names, steps, config.seeds[4], config.instance, out, say, robust.plan.tolist())
+    for name, agent in zip(names, agents, strict=True):
         contestants.append(replace(agent, name=_TITLES.get(name, agent.name)))
     plans = {"plan-robust": robust, "plan-relaxed": relaxed}
     return _evaluate_all(config, lot, contestants, plans, out, say)

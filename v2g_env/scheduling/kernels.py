@@ -32,7 +32,11 @@ SCALE_KW = 500.0  # unit of observed powers
 PER_HOME = 7  # observed numbers of an aggregator, apart from those who leave soon
 
 
-_inlined = njit(cache=True, inline="always")  # handing Constants over costs more than these short functions
+# divisors are positive by construction: the test for zero would cost a third of the time
+_compiled = njit(cache=True, error_model="numpy")
+_inlined = njit(
+    cache=True, error_model="numpy", inline="always"
+)  # handing Constants over costs more than these short functions
 
 
 class Constants(NamedTuple):
@@ -84,7 +88,7 @@ class State(NamedTuple):
     gas_kw: Floats
 
 
-@njit(cache=True)
+@_compiled
 def bands(c, t, energy, arrive, depart, target):
     """Power limits of the cars of every row: (n, cars, 5) [kW].
 
@@ -112,34 +116,28 @@ def bands(c, t, energy, arrive, depart, target):
 
 
 @_inlined
-def _sums(c, limits):
-    """Sums over the cars of each aggregator, (5, aggregators)."""
-    total = np.zeros((5, c.homes))
+def _sum(c, limits, i, total):
+    """Fill ``total`` (aggregators, 5) with the sums over the cars of each aggregator in row i."""
+    total[:] = 0.0
     for j in range(len(c.owner)):
+        a = c.owner[j]
         for k in range(5):
-            total[k, c.owner[j]] += limits[j, k]
-    return total
+            total[a, k] += limits[i, j, k]
 
 
-@njit(cache=True)
-def _pull(power, low, middle, high, wish, owner, homes):
-    """Move every aggregator's cars from ``low`` towards ``high`` by ``wish``, first to ``middle``, in proportion."""
-    near, far = np.zeros(homes), np.zeros(homes)
-    for j in range(len(owner)):
-        near[owner[j]] += middle[j] - low[j]
-        far[owner[j]] += high[j] - middle[j]
-    for j in range(len(owner)):
-        a = owner[j]
-        if wish[a] == 0.0:
-            continue
-        size = abs(wish[a])
-        first = min(size / abs(near[a]), 1.0) if near[a] != 0.0 else 0.0
-        rest = size - abs(near[a])
-        second = min(rest / abs(far[a]), 1.0) if rest > 0.0 and far[a] != 0.0 else 0.0
-        power[j] = low[j] + first * (middle[j] - low[j]) + second * (high[j] - middle[j])
+@_inlined
+def _shares(wish, near, far):
+    """Shares of the near and then of the far part of a range that make up ``wish``; all of one sign."""
+    size, first, second = abs(wish), 0.0, 0.0
+    if near != 0.0:
+        first = min(size / abs(near), 1.0)
+    rest = size - abs(near)
+    if rest > 0.0 and far != 0.0:
+        second = min(rest / abs(far), 1.0)
+    return first, second
 
 
-@njit(cache=True)
+@_compiled
 def share_out(c, limits, wanted):
     """Power of the cars (n, cars) from powers of the aggregators (n, aggregators), within their limits.
 
@@ -148,16 +146,28 @@ def share_out(c, limits, wanted):
     """
     n, cars = limits.shape[0], limits.shape[1]
     power = np.empty((n, cars))
+    idle, share = np.empty(c.homes), np.empty((c.homes, 2))
+    near, far = np.empty((c.homes, 2)), np.empty((c.homes, 2))  # up, down
     for i in range(n):
-        box = limits[i]
-        idle = _sums(c, box)[1]
-        up, down = np.zeros(c.homes), np.zeros(c.homes)
+        idle[:], near[:], far[:] = 0.0, 0.0, 0.0
+        for j in range(cars):
+            a = c.owner[j]
+            idle[a] += limits[i, j, 1]
+            near[a, 0] += limits[i, j, 4] - limits[i, j, 1]
+            far[a, 0] += limits[i, j, 2] - limits[i, j, 4]
+            near[a, 1] += limits[i, j, 3] - limits[i, j, 1]
+            far[a, 1] += limits[i, j, 0] - limits[i, j, 3]
         for a in range(c.homes):
-            up[a] = max(wanted[i, a] - idle[a], 0.0)
-            down[a] = min(wanted[i, a] - idle[a], 0.0)
-        power[i] = box[:, 1]
-        _pull(power[i], box[:, 1], box[:, 4], box[:, 2], up, c.owner, c.homes)
-        _pull(power[i], box[:, 1], box[:, 3], box[:, 0], down, c.owner, c.homes)
+            wish = wanted[i, a] - idle[a]
+            down = 1 if wish < 0.0 else 0
+            share[a, 0], share[a, 1] = _shares(wish, near[a, down], far[a, down])
+        for j in range(cars):
+            a = c.owner[j]
+            low = limits[i, j, 1]
+            middle, high = limits[i, j, 4], limits[i, j, 2]
+            if wanted[i, a] < idle[a]:
+                middle, high = limits[i, j, 3], limits[i, j, 0]
+            power[i, j] = low + share[a, 0] * (middle - low) + share[a, 1] * (high - middle)
     return power
 
 
@@ -170,8 +180,8 @@ def _within(c, t, lead):
 
 
 @_inlined
-def expected_wind(c, t, forecast, news, wind, lead):
-    """Mean and standard deviation [kW] of all turbines ``c.leads[lead]`` steps ahead (1: the step being decided).
+def expected_wind(c, t, i, forecast, news, wind, lead):
+    """Mean and standard deviation [kW] of all turbines of row i ``c.leads[lead]`` steps ahead (1: that being decided).
 
     Leads beyond the last step stand for the longest within the day.
     """
@@ -180,17 +190,17 @@ def expected_wind(c, t, forecast, news, wind, lead):
     at = min(t + c.leads[lead], c.steps)  # index of the step looked at
     age = at - known
     mean, squares, total = 0.0, 0.0, 0.0
-    error = np.sqrt(1.0 - c.quality**2)
-    for k in range(wind.shape[1]):
+    error = np.sqrt(1.0 - c.quality**2) * c.fade[lead]
+    least, width, last = c.grid[0], c.grid[1] - c.grid[0], len(c.grid) - 2
+    for k in range(wind.shape[2]):  # whole indices, as views of rows cost more than the arithmetic
         if age <= 0 or c.quality == 1.0:
-            mean += wind[at, k]
+            mean += wind[i, at, k]
             continue
-        latent = c.quality * forecast[at, k] + error * c.fade[lead] * news[known, k]
-        place = (min(max(latent, c.grid[0]), c.grid[-1]) - c.grid[0]) / (c.grid[1] - c.grid[0])
-        cell = min(int(place), len(c.grid) - 2)
+        latent = c.quality * forecast[i, at, k] + error * news[i, known, k]
+        place = (min(max(latent, least), c.grid[-1]) - least) / width
+        cell = min(int(place), last)
         part = place - cell
-        row = c.mean_table[lead, at - 1]
-        mean += (1.0 - part) * row[cell] + part * row[cell + 1]
+        mean += (1.0 - part) * c.mean_table[lead, at - 1, cell] + part * c.mean_table[lead, at - 1, cell + 1]
         if lead == 0:
             sd = (1.0 - part) * c.sd_table[at - 1, cell] + part * c.sd_table[at - 1, cell + 1]
             squares += sd**2
@@ -198,7 +208,7 @@ def expected_wind(c, t, forecast, news, wind, lead):
     return mean, np.sqrt((1.0 - c.common) * squares + c.common * total**2)
 
 
-@njit(cache=True)
+@_compiled
 def set_points(c, t, gas, limits, forecast, news, load, wind, action):
     """Generator (n,) and aggregators (n, aggregators) [kW] that actions (n, 2 + aggregators) mean.
 
@@ -207,45 +217,46 @@ def set_points(c, t, gas, limits, forecast, news, load, wind, action):
     """
     n = len(t)
     wanted = np.empty((n, c.homes))
-    power = np.empty(n)
+    power, total = np.empty(n), np.empty((c.homes, 5))
     for i in range(n):
-        low, idle, high, _, _ = _sums(c, limits[i])
+        _sum(c, limits, i, total)
         s = min(t[i], c.steps - 1)
-        net = -expected_wind(c, t[i], forecast[i], news[i], wind[i], 0)[0]
+        net = -expected_wind(c, t[i], i, forecast, news, wind, 0)[0]
         for a in range(c.homes):
             x = action[i, 1 + a]
-            wanted[i, a] = idle[a] + (x * (high[a] - idle[a]) if x > 0.0 else -x * (low[a] - idle[a]))
+            low, idle, high = total[a, 0], total[a, 1], total[a, 2]
+            wanted[i, a] = idle + (x * (high - idle) if x > 0.0 else -x * (low - idle))
             net += wanted[i, a] + (c.load_mean_kw[s, a] if c.gate == 1 else load[i, s + 1, a])
         target = net + c.band_kw * action[i, 0]
         power[i] = min(max(target, gas[i] - c.ramp_kw, 0.0), gas[i] + c.ramp_kw, c.gas_max_kw)
     return power, wanted
 
 
-@njit(cache=True)
+@_compiled
 def share_imbalance(c, t, limits, load, wind, gas, wanted, share):
     """Powers (n, aggregators) once the step's imbalance has taken its share of what is left of their bands."""
     n = len(t)
-    settled = wanted.copy()
+    settled, total = wanted.copy(), np.empty((c.homes, 5))
     for i in range(n):
         s = min(t[i], c.steps - 1) + 1
         surplus = gas[i]
         for k in range(wind.shape[2]):
             surplus += wind[i, s, k]
-        low, _, high, _, _ = _sums(c, limits[i])
+        _sum(c, limits, i, total)
         room = 0.0
         for a in range(c.homes):
             surplus -= load[i, s, a] + wanted[i, a]
-        edge = low if surplus < 0.0 else high
+        edge = 0 if surplus < 0.0 else 2
         for a in range(c.homes):
-            room += abs(edge[a] - wanted[i, a])
+            room += abs(total[a, edge] - wanted[i, a])
         if room > 0.0:
             x = min(share[i], abs(surplus) / room)
             for a in range(c.homes):
-                settled[i, a] += x * (edge[a] - wanted[i, a])
+                settled[i, a] += x * (total[a, edge] - wanted[i, a])
     return settled
 
 
-@njit(cache=True)
+@_compiled
 def settle(c, t, energy, arrive, depart, load, wind, gas, power, limits):
     """Close a step with the generator at ``gas`` (n,) and cars at ``power`` (n, cars) [kW], within ``limits``.
 
@@ -314,56 +325,63 @@ def settle(c, t, energy, arrive, depart, load, wind, gas, power, limits):
     return after, money, facts
 
 
-@njit(cache=True)
+@_compiled
 def observe_kernel(c, t, energy, gas, limits, forecast, news, load, wind, arrive, depart, horizons, width):
     """Observations (n, width) float32 at the start of a step; see Model.observation_layout."""
     n, cars = energy.shape
     seen = np.zeros((n, width), np.float32)
-    leads = len(c.leads)
+    leads, later = len(c.leads), len(horizons)
+    total = np.empty((c.homes, 5))
+    tally = np.empty((c.homes, 3 + later))  # cars here, energy, cars to come, leaving
     for i in range(n):
         row = seen[i]
         row[0] = gas[i] / SCALE_KW
         last = min(t[i] + 1 - c.gate, c.steps)
+        used, given = 0.0, 0.0
         for a in range(c.homes):
-            row[1] += load[i, last, a] / SCALE_KW
-        row[1] = min(row[1], c.load_top_kw / SCALE_KW)
+            used += load[i, last, a]
         for k in range(wind.shape[2]):
-            row[2] += wind[i, last, k] / SCALE_KW
+            given += wind[i, last, k]
+        row[1] = min(used, c.load_top_kw) / SCALE_KW
+        row[2] = given / SCALE_KW
         if t[i] >= c.steps:
             continue
         at = 3
         for lead in range(leads):
-            mean, sd = expected_wind(c, t[i], forecast[i], news[i], wind[i], lead)
+            mean, sd = expected_wind(c, t[i], i, forecast, news, wind, lead)
             row[at + leads + lead] = min(mean, c.wind_top_kw) / SCALE_KW
             s = t[i] + c.leads[_within(c, t[i], lead)] - 1
+            need = 0.0
             for a in range(c.homes):
-                known = c.gate == 0 and s == t[i]
-                row[at + lead] += (load[i, s + 1, a] if known else c.load_mean_kw[s, a]) / SCALE_KW
-            row[at + lead] = min(row[at + lead], c.load_top_kw / SCALE_KW)
+                need += load[i, s + 1, a] if c.gate == 0 and s == t[i] else c.load_mean_kw[s, a]
+            row[at + lead] = min(need, c.load_top_kw) / SCALE_KW
             if lead == 0:
                 row[at + 2 * leads] = sd / SCALE_KW
         at += 2 * leads + 1
-        tally = np.zeros((c.homes, 3 + len(horizons)))  # cars here, energy, cars to come, leaving
+        tally[:] = 0.0
         for j in range(cars):
-            mine = tally[c.owner[j]]
+            a = c.owner[j]
+            left = depart[i, j] - t[i]
             if t[i] < arrive[i, j]:
-                mine[2] += 1.0
-            elif t[i] < depart[i, j]:
-                mine[0] += 1.0
-                mine[1] += max(energy[i, j], 0.0) / c.battery_kwh  # rounding may take an empty car below 0
-                for k in range(len(horizons)):
-                    mine[3 + k] += depart[i, j] - t[i] <= horizons[k]
-        low, idle, high, _, goal = _sums(c, limits[i])
+                tally[a, 2] += 1.0
+            elif left > 0:
+                tally[a, 0] += 1.0
+                tally[a, 1] += max(energy[i, j], 0.0) / c.battery_kwh  # rounding may take an empty car below 0
+                if left <= horizons[later - 1]:  # they ascend
+                    for k in range(later):
+                        tally[a, 3 + k] += left <= horizons[k]
+        _sum(c, limits, i, total)
         for a in range(c.homes):
             row[at] = tally[a, 0] / max(cars, 1)
             row[at + 1] = tally[a, 1] / max(cars, 1)
-            row[at + 2] = idle[a] / SCALE_KW
-            row[at + 3] = (high[a] - idle[a]) / SCALE_KW
-            row[at + 4] = (idle[a] - low[a]) / SCALE_KW
-            row[at + 5] = (goal[a] - idle[a]) / SCALE_KW
-            for k in range(1 + len(horizons)):
+            idle = total[a, 1]
+            row[at + 2] = idle / SCALE_KW
+            row[at + 3] = (total[a, 2] - idle) / SCALE_KW
+            row[at + 4] = (idle - total[a, 0]) / SCALE_KW
+            row[at + 5] = (total[a, 4] - idle) / SCALE_KW
+            for k in range(1 + later):
                 row[at + 6 + k] = tally[a, 2 + k] / max(cars, 1)
-            at += PER_HOME + len(horizons)
+            at += PER_HOME + later
         angle = 2.0 * np.pi * t[i] / c.steps
         row[at] = t[i] / c.steps
         row[at + 1] = 0.5 + 0.5 * np.sin(angle)

@@ -156,7 +156,7 @@ class Model:
         c = self.constants
         gas = np.empty(rows)
         for i in range(rows):
-            wind = expected_wind(c, 0, scenario.forecast[i], scenario.news[i], scenario.wind_kw[i], 0)[0]
+            wind = expected_wind(c, 0, i, scenario.forecast, scenario.news, scenario.wind_kw, 0)[0]
             gas[i] = min(max(c.load_mean_kw[0].sum() - wind, 0.0), c.gas_max_kw)
         return State(np.zeros(rows, np.int64), scenario.start_kwh.copy(), gas)
 

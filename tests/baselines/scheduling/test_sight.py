@@ -57,7 +57,7 @@ def test_reading_inverts_the_observation(name, seed, part):
     load = scenario.load_kw[:, t + 1].sum(axis=1) if known else np.full(3, lot.load_mean_kw[t].sum())
     wind = np.array(
         [
-            [expected_wind(model.constants, t, *(part[i] for part in winds), lead) for lead in range(len(LEADS))]
+            [expected_wind(model.constants, t, i, *winds, lead) for lead in range(len(LEADS))]
             for i, winds in enumerate([(scenario.forecast, scenario.news, scenario.wind_kw)] * 3)
         ]
     )
