@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 FORMAT = "v2g-env certificate 1"
-PROBLEMS = ("parking_lot", "price_chain", "scheduling", "shared_battery", "stackelberg")
+PROBLEMS = ("games", "parking_lot", "price_chain", "scheduling", "shared_battery", "stackelberg")
 _MOST_BYTES = 2**31
 _DTYPES = ("<f8", "<f4", "<i8", "<i4", "|b1")
 
