@@ -34,7 +34,18 @@ from baselines.shared_battery.duals import distance_bound, largest_use, least_us
 from baselines.shared_battery.interior import Interior, Sizing, minimise
 from baselines.solve import SolverError
 
-__all__ = ["POSITION_KWH", "SLACK", "Answer", "Range", "budget", "certified_distance", "least_cost", "least_sum"]
+__all__ = [
+    "POSITION_KWH",
+    "SLACK",
+    "Answer",
+    "Range",
+    "Use",
+    "budget",
+    "certified_distance",
+    "least_cost",
+    "least_sum",
+    "least_use",
+]
 
 Floats = NDArray[np.float64]
 
@@ -101,16 +112,9 @@ def least_cost(need: Floats, span: Range, say: Say = _silent) -> Answer:
     """
     count = len(need)
     every = np.vstack([need, np.zeros((1, need.shape[1]))])  # row N: a day without any need
-    active = np.append(_first_days(need, span.ratio), count)
-    plain = Sizing(span.low, span.high, span.ratio)
-    cheap, active = _with_violated_days(every, plain, active, 1e-12, lambda text: say(f"least cost: {text}"))
-    rows, weight = _kept(every, active, cheap, 1.0)
-    low = least_use_bound(every[rows], weight, span.low, span.high, span.ratio)
-    most = float(largest_use(need, cheap.own, span.ratio).max())
-    if not most <= low + 0.01 * SLACK * (low + 1.0):
-        raise SolverError(f"gap of the least use = {most - low:.2e} kWh; allowed: {0.01 * SLACK * (low + 1.0):.2e}")
+    cheap, active, rows, weight, low, most = _least_use(need, every, span, lambda text: say(f"least cost: {text}"))
     target = float(span.high.max())
-    nearest = plain._replace(sigma=budget(low), curvature=1.0, target=target)
+    nearest = Sizing(span.low, span.high, span.ratio, sigma=budget(low), curvature=1.0, target=target)
     tied, active = _with_violated_days(every, nearest, active, 1e-13, lambda text: say(f"tie-break: {text}"))
     tie_rows, tie = _kept(every, active, tied, float(np.abs(target - tied.own).max()) + 1e-3)
     own = _within(every, active, tied.own, nearest)
@@ -122,7 +126,46 @@ def least_cost(need: Floats, span: Range, say: Say = _silent) -> Answer:
     if not distance <= POSITION_KWH:
         raise SolverError(f"distance to the unique sizes = {distance:.2e} kWh; allowed: {POSITION_KWH}")
     shared = max(budget(low) - span.ratio * float(own.sum()), 0.0)
-    return Answer(own, shared, low, cheap.own, days[:-1], weights[0], weights[1], distance)
+    return Answer(own, shared, low, cheap, days[:-1], weights[0], weights[1], distance)
+
+
+class Use(NamedTuple):
+    """The least use, without a tie-break.
+
+    Attributes:
+        own_kwh: (n,) own batteries.
+        use_kwh: their largest use: they and a shared battery to match serve every day at this cost / shared price.
+        bound_kwh: proven lower bound on it over all own batteries.
+        days: (k,) days with weight; N stands for a day without any need.
+        weight: (k,) multipliers that prove the bound.
+    """
+
+    own_kwh: Floats
+    use_kwh: float
+    bound_kwh: float
+    days: NDArray[np.int64]
+    weight: Floats
+
+
+def least_use(need: Floats, span: Range) -> Use:
+    """Least use of all days, its bound and the proof; arguments and errors as ``least_cost``."""
+    every = np.vstack([need, np.zeros((1, need.shape[1]))])
+    own, _, rows, weight, low, most = _least_use(need, every, span, _silent)
+    return Use(own, max(most, low), low, rows, weight)
+
+
+def _least_use(
+    need: Floats, every: Floats, span: Range, say: Say
+) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64], Floats, float, float]:
+    """Own batteries, days in the program, days with weight and weights, bound, and the largest use that was reached."""
+    active = np.append(_first_days(need, span.ratio), len(need))
+    cheap, active = _with_violated_days(every, Sizing(span.low, span.high, span.ratio), active, 1e-12, say)
+    rows, weight = _kept(every, active, cheap, 1.0)
+    low = least_use_bound(every[rows], weight, span.low, span.high, span.ratio)
+    most = float(largest_use(need, cheap.own, span.ratio).max())
+    if not most <= low + 0.01 * SLACK * (low + 1.0):
+        raise SolverError(f"gap of the least use = {most - low:.2e} kWh; allowed: {0.01 * SLACK * (low + 1.0):.2e}")
+    return cheap.own, active, rows, weight, low, most
 
 
 def _within(need: Floats, active: NDArray[np.int64], own: Floats, program: Sizing) -> Floats:
