@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from baselines import risk
 from baselines.certificate import CertificateError, Report, unpack
 from baselines.checking import expect, near, whole_number
-from baselines.parking_lot import verify_penalty, verify_shield
+from baselines.parking_lot import profit_game, verify_penalty, verify_shield, verify_storage_game
 from baselines.parking_lot.samples import (
     excess,
     expected_market,
@@ -49,6 +49,8 @@ _FIELDS = {
     },
     **verify_shield.FIELDS,
     **verify_penalty.FIELDS,
+    **profit_game.FIELDS,
+    **verify_storage_game.FIELDS,
 }
 _PARTS = {
     "scenario program": {
@@ -65,6 +67,8 @@ _PARTS = {
     },
     **verify_shield.PARTS,
     **verify_penalty.PARTS,
+    **profit_game.PARTS,
+    **verify_storage_game.PARTS,
 }
 _PLAN_KWH = 1e-4
 _MOST_DAYS = 100_000  # no forged number makes a check endless
@@ -97,6 +101,8 @@ def verify(certificate: Data, instance: Instance | None) -> Report:
         verify_shield.BOX_KIND: verify_shield.check_box,
         verify_shield.MARGIN_KIND: verify_shield.check_margin,
         verify_penalty.KIND: verify_penalty.verify_penalised,
+        profit_game.KIND: profit_game.check_profit_game,
+        verify_storage_game.KIND: verify_storage_game.check_equilibrium,
     }
     return checks[kind](certificate, written)
 
