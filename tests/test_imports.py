@@ -27,7 +27,7 @@ ONLY_IN = {
     "safetensors": ("agents/*",),
     "matplotlib": ("agents/report.py", "agents/figures.py"),
     "pygame": ("*/render.py",),
-    "pandas": ("v2g_env/data/*", "agents/*"),
+    "pandas": ("v2g_env/data/*", "baselines/games/*", "agents/*"),
     "gymnasium": (
         "v2g_env/shells.py",
         "v2g_env/registration.py",

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from v2g_env.core.validate import InvalidInputError, array, number, require
@@ -164,8 +163,10 @@ class CooperativeGame:
         """Names of a coalition's members."""
         return ", ".join(self.players[i] for i in members_of(mask))
 
-    def to_frame(self) -> pd.DataFrame:
-        """One row per coalition: mask, members, size, value, lower, upper."""
+    def to_frame(self) -> Any:
+        """Tidy pandas DataFrame, one row per coalition: mask, members, size, value, lower, upper."""
+        import pandas as pd  # here, so that reading certificates does not wait for it
+
         masks = np.arange(1 << self.n)
         return pd.DataFrame(
             {

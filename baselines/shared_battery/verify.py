@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from baselines.certificate import CertificateError, Report
-from baselines.shared_battery import verify_cost_game, verify_penalty, verify_sizes, verify_week
+from baselines.shared_battery import sizing_game, verify_cost_game, verify_penalty, verify_sizes, verify_week
 from v2g_env.core.validate import InvalidInputError
 from v2g_env.shared_battery.instance import Instance
 
@@ -16,6 +16,7 @@ _CHECKS: dict[str, Callable[[Mapping[str, Any], Instance], Report]] = {
     verify_week.HINDSIGHT_KIND: verify_week.check_hindsight,
     verify_week.POLICY_KIND: verify_week.check_policy,
     **verify_penalty.CHECKS,
+    sizing_game.KIND: sizing_game.check_sizing,
     verify_cost_game.KIND: verify_cost_game.check_cost_game,
     **verify_sizes.CHECKS,
 }
