@@ -6,7 +6,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from baselines.certificate import CertificateError, Report
-from baselines.scheduling import verify_affine, verify_conic, verify_days, verify_linear, verify_penalty, verify_shield
+from baselines.scheduling import (
+    savings_game,
+    verify_affine,
+    verify_conic,
+    verify_days,
+    verify_linear,
+    verify_penalty,
+    verify_shield,
+)
 from baselines.scheduling.feeder_day import FeederDay
 from v2g_env.core.validate import InvalidInputError
 from v2g_env.scheduling.instance import Instance
@@ -22,6 +30,7 @@ _CHECKS: dict[str, Callable[[Mapping[str, Any], Instance], Report]] = {
     verify_days.POLICY_KIND: verify_days.check_policy,
     verify_penalty.PENALISED_KIND: verify_penalty.check_penalised,
     verify_shield.KIND: verify_shield.check_margin,
+    savings_game.KIND: savings_game.check_savings_game,
 }
 
 
