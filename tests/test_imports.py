@@ -34,8 +34,10 @@ ONLY_IN = {
         "v2g_env/*/env.py",
         "v2g_env/wrappers.py",
         "v2g_env/rollout.py",
+        "v2g_env/parallel_shell.py",
         "agents/*",
     ),
+    "pettingzoo": ("v2g_env/parallel_shell.py", "agents/*"),
 }
 # files: what they must not import
 FORBIDDEN = {
@@ -59,10 +61,21 @@ FORBIDDEN = {
 }
 # a problem's files, all of them, each of which may import only those before it
 LADDERS = {
-    "parking_lot": ("instance", "assembly", "scenario", "kernels", "model", "render", "env"),
+    "parking_lot": ("instance", "assembly", "scenario", "kernels", "model", "party", "render", "env", "parallel_env"),
     "price_chain": ("chain", "instance", "scenario", "kernels", "model", "render", "env"),
-    "scheduling": ("instance", "weather", "fleet", "scenario", "kernels", "model", "render", "env"),
-    "shared_battery": ("instance", "needs", "scenario", "kernels", "model", "render", "env"),
+    "scheduling": (
+        "instance",
+        "weather",
+        "fleet",
+        "scenario",
+        "kernels",
+        "model",
+        "party",
+        "render",
+        "env",
+        "parallel_env",
+    ),
+    "shared_battery": ("instance", "needs", "scenario", "kernels", "model", "party", "render", "env", "parallel_env"),
     "stackelberg": (
         "network",
         "game",
@@ -77,8 +90,10 @@ LADDERS = {
         "scenario",
         "kernels",
         "model",
+        "party",
         "render",
         "env",
+        "parallel_env",
     ),
 }
 

@@ -15,7 +15,16 @@ from v2g_env.stackelberg.bids import allowed_bid
 from v2g_env.stackelberg.follower import newton
 from v2g_env.stackelberg.population import binomial, count_rows
 
-__all__ = ["Constants", "State", "advance_kernel", "observe_kernel", "step_kernel"]
+__all__ = [
+    "Constants",
+    "State",
+    "advance_kernel",
+    "fraction_of",
+    "observe_kernel",
+    "rebate_of",
+    "settle_day",
+    "step_kernel",
+]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -132,7 +141,7 @@ def _respond(c, k, habit, price, flow, slope, utility, matrix, step, trial, shar
 
 
 @njit(cache=True)
-def _settle(c, k, price, ratio, rebate, share, bid, cars, money, facts, delivered):
+def settle_day(c, k, price, ratio, rebate, share, bid, cars, money, facts, delivered):
     """Money and facts of one day for the given numbers of plugged cars (T,); writes money, facts, delivered."""
     asked, fulfilled, lost, certified, least, failed, present, bids = 0.0, 0.0, 0.0, 0.0, 1.0, 0, 0.0, 0.0
     per_hour = c.periods // 24
@@ -216,7 +225,8 @@ def step_kernel(c, s, state, action):
         else:
             for t in range(periods):
                 cars[t] = binomial(c.drivers, min(y[t], 1.0), s.chance[i, day, t])
-        _settle(c, k, s.price[i, day], s.ratio[i, day], rebate[i], y, bid_kw[i], cars, money[i], facts[i], delivered[i])
+        pay, ratio = s.price[i, day], s.ratio[i, day]
+        settle_day(c, k, pay, ratio, rebate[i], y, bid_kw[i], cars, money[i], facts[i], delivered[i])
         plugged[i] = cars / c.drivers
         t_next[i] = day + 1
     # a plain tuple: compiled code rebuilds named tuples slowly
