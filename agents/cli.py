@@ -14,6 +14,7 @@ from typing import Any
 from agents.bundle_files import BundleError
 from agents.cli_solve import add_solve, clock, instance_of
 from agents.demonstrate_cli import add_demonstrate
+from agents.game_cli import add_game
 from agents.protocol_cli import add_leaderboard, leaderboard_command
 from agents.sweep_cli import add_sweep
 from agents.tune_cli import add_tune
@@ -175,10 +176,8 @@ def _study(arguments: argparse.Namespace) -> None:
         require(problem == "shared_battery", "--log", arguments.log, "none but for shared-battery")
         config = replace(config, log=arguments.log, log_kind=arguments.log_kind)
     out = Path(arguments.out or f"results/study-{arguments.problem}")
-    if problem == "learning":
-        require(
-            arguments.instance is None, "--instance", arguments.instance, "none for learning: models have their own"
-        )
+    if problem in ("learning", "games"):
+        require(arguments.instance is None, "--instance", arguments.instance, f"none for {problem}")
         lot = None
     else:
         lot = instance_of(arguments.instance, problem)
@@ -252,13 +251,14 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--config", help="TOML file with fields of the comparison")
     compare.add_argument("--out", help="results folder (default results/PROBLEM; with --all one folder for each below)")
     study = command("study", _study, "what certificates promise and what is observed; published tables beside ours")
-    study.add_argument("problem", choices=(*_PROBLEMS, "learning"))
+    study.add_argument("problem", choices=(*_PROBLEMS, "learning", "games"))
     study.add_argument("--instance", help="TOML or JSON file with fields of the instance")
     study.add_argument("--quick", action="store_true", help="small sizes, a minute")
     study.add_argument("--log", help="shared-battery: file with recorded trips or charging sessions of many days")
     kinds = ["trips", "charging", "norwegian"]
     study.add_argument("--log-kind", default="charging", choices=kinds, help="of the log (default charging)")
     study.add_argument("--out", help="results folder (default results/study-PROBLEM)")
+    add_game(command("game", None, "coalitions, equilibria, lies: who gets what, who leaves, who gains"))
     add_tune(command("tune", None, "search hyperparameters of a configuration with Optuna"))
     add_demonstrate(command("demonstrate", None, "write a teacher's episodes as a Minari data set"))
     add_sweep(command("sweep", None, "train and evaluate configurations x seeds, here or on a Ray cluster"))

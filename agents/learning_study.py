@@ -19,7 +19,7 @@ from agents.report import Section, write_study_report
 from baselines.certificate import write_text
 from v2g_env.core.validate import require
 
-__all__ = ["StudyConfig", "run_study"]
+__all__ = ["StudyConfig", "finite", "run_study", "write_rows"]
 
 _TITLE = "Certified learning: agents behind shields, and what they know beforehand"
 _LEAD = (
@@ -68,8 +68,8 @@ def run_study(
         made = make(lot)
         for each in made if isinstance(made, list) else [made]:
             sections.append(each)
-            data[each.slug] = {"title": each.title, "text": each.text, "rows": [_finite(row) for row in each.rows]}
-            _write_rows(world.out / f"{each.slug}.csv", each.rows)
+            data[each.slug] = {"title": each.title, "text": each.text, "rows": [finite(row) for row in each.rows]}
+            write_rows(world.out / f"{each.slug}.csv", each.rows)
     write_text(world.out / "study.json", json.dumps(data, indent=1, allow_nan=False) + "\n")
     write_study_report(sections, world.out, _TITLE, _LEAD + _origin(world))
     return sections
@@ -83,12 +83,13 @@ def _origin(world: World) -> str:
     return f"Trained for this report, because no model of theirs came with the package: {', '.join(own)}."
 
 
-def _finite(row: Mapping[str, Any]) -> dict[str, Any]:
+def finite(row: Mapping[str, Any]) -> dict[str, Any]:
     """The same with null for numbers that JSON does not have (limits from a single seed)."""
     return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
 
 
-def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write a table as CSV, whole or not at all."""
     stream = io.StringIO()
     writer = csv.DictWriter(stream, list(rows[0]))
     writer.writeheader()
