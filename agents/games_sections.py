@@ -56,6 +56,7 @@ class StudyConfig:
         lies: days on which lies are sought.
         crowds: numbers of prosumers of the storage game.
         training_steps: of each learned answer.
+        cars: of the network whose aggregators play.
     """
 
     samples: int = 1000
@@ -64,6 +65,7 @@ class StudyConfig:
     lies: int = 200
     crowds: tuple[int, ...] = (1, 2, 5, 10, 20, 50)
     training_steps: int = 60_000
+    cars: int = 100
 
     @classmethod
     def quick(cls) -> StudyConfig:
@@ -80,9 +82,9 @@ class World:
     def pictures(self) -> Section:
         """Cores of three players as pictures, with all rules in them."""
         battery = cost_game(Battery(drivers=3), self.config.samples, 1)
-        lot = profit_game(Lot(), draw_prosumers(3, 1), self.config.samples, 1)
+        lot = profit_game(Lot(), draw_prosumers(2, 1), self.config.samples, 1, "manager")
         rows, drawn = [], []
-        for name, (game, certificate) in (("three drivers (cost)", battery), ("three prosumers (profit)", lot)):
+        for name, (game, certificate) in (("three drivers (cost)", battery), ("prosumers and manager (profit)", lot)):
             found = allocations(game)
             write_game(game, found, certificate, self.out / "games" / name.split(" (")[0].replace(" ", "-"))
             drawn.append((name, game, found))
@@ -175,7 +177,7 @@ class World:
 
     def aggregators(self) -> Section:
         """The network's aggregators: an empty core, and why."""
-        game, certificate = savings_game(Network())
+        game, certificate = savings_game(Network(cars=self.config.cars))
         found = allocations(game)
         write_game(game, found, certificate, self.out / "games" / "aggregators")
         weights = balanced_weights(game)

@@ -11,7 +11,9 @@ __all__ = ["environments_page"]
 
 
 def environments_page() -> str:
-    """Markdown of docs/environments.md: one section per registered environment."""
+    """Markdown of docs/environments.md: one section per registered and per parallel environment."""
+    from v2g_env.parallel_shell import PARALLEL  # needs PettingZoo
+
     parts = [
         "# Environments",
         "",
@@ -22,4 +24,8 @@ def environments_page() -> str:
         module, _, name = entry.single.partition(":")
         text = inspect.getdoc(getattr(importlib.import_module(module), name)) or ""
         parts += [f"# {entry.id}", "", text, ""]
+    for game in PARALLEL:
+        module, _, name = game.env.partition(":")
+        text = inspect.getdoc(getattr(importlib.import_module(module), name)) or ""
+        parts += [f"# {game.name}", "", f"`v2g_env.parallel_shell.parallel_env({game.name!r})`", "", text, ""]
     return "\n".join(parts).rstrip() + "\n"
