@@ -27,6 +27,7 @@ def draw_simplex(games: Drawn) -> Draw:
 
     def draw(axes: Any) -> None:
         axes.set_axis_off()
+        rules = list(dict.fromkeys(each.rule for _, _, found in games for each in found))
         for k, (title, game, found) in enumerate(games):
             shift = np.array([1.35 * k, 0.0])
             corners = _CORNERS + shift
@@ -37,10 +38,12 @@ def draw_simplex(games: Drawn) -> Draw:
             for name, corner, push in zip(game.players, corners, ((0, -0.07), (0, -0.07), (0, 0.03)), strict=True):
                 axes.text(*(corner + push), name, ha="center", color=INK, fontsize=8)
             axes.text(*(shift + [0.5, 1.02]), title, ha="center", color=INK, fontsize=9)
-            for j, each in enumerate(found):
+            for each in found:
+                j = rules.index(each.rule)
                 place = (each.payments / game.total) @ _CORNERS + shift
-                label = each.rule if k == 0 else None
-                axes.plot(*place, _MARKS[j % 7], color=COLORS[j % len(COLORS)], ms=6, label=label, mec="white", mew=0.6)
+                axes.plot(*place, _MARKS[j % 7], color=COLORS[j % len(COLORS)], ms=6, mec="white", mew=0.6)
+        for j, rule in enumerate(rules):
+            axes.plot([], [], _MARKS[j % 7], color=COLORS[j % len(COLORS)], ms=6, mec="white", mew=0.6, label=rule)
         axes.set_aspect("equal")
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, -0.18), ncols=6, handlelength=1.2)
 
