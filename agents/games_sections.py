@@ -25,6 +25,7 @@ from baselines.games.nucleolus import nucleolus
 from baselines.games.prices import equal, stand_alone
 from baselines.games.shapley import shapley
 from baselines.games.stability import sampled_core, unstable_share
+from baselines.games.verify_sampled import sampled_certificate
 from baselines.parking_lot.profit_game import profit_game
 from baselines.parking_lot.prosumers import draw_prosumers
 from baselines.parking_lot.storage_game import equilibrium, storage_game
@@ -156,6 +157,9 @@ class World:
             ("cost exceeded on 10 % of seasons", float(np.quantile(tables[:, -1], 0.1))),
         ):
             found = sampled_core(tables, amount, 1e-3)
+            source = f"seasons of {lot.season_days} days of the generator, seed 11"
+            made = sampled_certificate(tables, amount, found, source)
+            save(made, self.out / "games" / f"tomorrow-{name.split(' ')[0]}.json")
             seen = unstable_share(later, found.payments, found.excess_usd)
             rows.append(
                 {

@@ -25,7 +25,7 @@ from baselines.games.coalitions import subset_sums
 from baselines.solve import ConicProgram
 from v2g_env.core.validate import array, number, require
 
-__all__ = ["SampledCore", "gain_of_leaving", "sampled_core", "unstable_share"]
+__all__ = ["SampledCore", "gain_of_leaving", "optimality", "sampled_core", "unstable_share"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -45,6 +45,7 @@ class SampledCore(NamedTuple):
         support: scenarios that reproduce shares and e; their number is the complexity.
         eps: probability that some coalition gains more on a fresh scenario, at most.
         beta: probability that the promise fails.
+        masks, weights: coalitions and multipliers that prove the answer for the support, see ``optimality``.
     """
 
     payments: Floats
@@ -52,6 +53,8 @@ class SampledCore(NamedTuple):
     support: tuple[int, ...]
     eps: float
     beta: float
+    masks: tuple[int, ...]
+    weights: Floats
 
 
 def sampled_core(gains: ArrayLike, amount: float, beta: float) -> SampledCore:
@@ -74,10 +77,39 @@ def sampled_core(gains: ArrayLike, amount: float, beta: float) -> SampledCore:
     require(count > 0, "scenarios", count, "at least one")
     require(size == 1 << n and n >= 2, "coalitions", size, "2^n, n at least 2")
     require(bool((tables[:, 0] == 0.0).all()), "worth of the empty coalition", float(tables[0, 0]), "0")
-    shares, excess = _solve(tables, np.arange(count), amount)
+    shares, excess, _, _ = _solve(tables, np.arange(count), amount)
     support = _support(tables, amount, shares, excess)
     eps = float(risk.degenerate(count, len(support), beta))
-    return SampledCore(shares, excess, tuple(support), eps, float(beta))
+    _, _, masks, weights = _solve(tables, np.array(support), amount)
+    return SampledCore(shares, excess, tuple(support), eps, float(beta), tuple(masks.tolist()), weights)
+
+
+def optimality(top: Floats, amount: float, payments: Floats, masks: Ints, weights: Floats) -> float:
+    """By how much shares and multipliers miss the conditions of the optimum, which is unique; relative to the amount.
+
+    With x the shares and d = (x - equal shares) / scale: weights are not negative and sum to 1; coalitions with weight
+    have the largest excess; tie d_i - sum of the weights of i's coalitions is the same for all i.
+
+    Args:
+        top: (2^n,) largest worth of every coalition over some scenarios [$].
+        amount: that is shared out [$].
+        payments: (n,) shares [$].
+        masks: (m,) proper coalitions.
+        weights: (m,) of each.
+    """
+    n = len(payments)
+    scale = 1.0 + abs(amount)
+    gain = (top - subset_sums(payments))[1:-1]
+    inside = (masks[:, None] >> np.arange(n) & 1).astype(np.float64)
+    slope = _TIE * (payments - amount / n) / scale - weights @ inside
+    misses = [
+        abs(float(weights.sum()) - 1.0),
+        float(np.maximum(-weights, 0.0).max(initial=0.0)),
+        float((gain.max() - gain[masks - 1]).max(initial=0.0)) / scale,
+        float(np.ptp(slope)),
+        abs(float(payments.sum()) - amount) / scale,
+    ]
+    return max(misses)
 
 
 def gain_of_leaving(gains: ArrayLike, payments: ArrayLike) -> Floats:
@@ -93,11 +125,15 @@ def unstable_share(gains: ArrayLike, payments: ArrayLike, excess_usd: float = 0.
     return float((gain > excess_usd + _SMALL * (1.0 + np.abs(array("gains", gains, (None, None))).max())).mean())
 
 
-def _solve(tables: Floats, rows: Ints, amount: float) -> tuple[Floats, float]:
-    """Shares (n,) and excess over some scenarios: only the largest worth of each coalition matters."""
+def _solve(tables: Floats, rows: Ints, amount: float) -> tuple[Floats, float, Ints, Floats]:
+    """Shares (n,) and excess over some scenarios, coalitions with multipliers, and these.
+
+    Only the largest worth of each coalition matters. The scale does not depend on the scenarios, so that those which an
+    answer satisfies do not change it.
+    """
     top = tables[rows].max(axis=0)
     n = len(top).bit_length() - 1
-    scale = 1.0 + float(np.abs(top).max()) + abs(amount)
+    scale = 1.0 + abs(amount)
     fair = amount / n / scale
     masks = np.arange(1, (1 << n) - 1)
     inside = (masks[:, None] >> np.arange(n) & 1).astype(np.float64)
@@ -108,19 +144,19 @@ def _solve(tables: Floats, rows: Ints, amount: float) -> tuple[Floats, float]:
     program = ConicProgram(cost, quadratic, csr_matrix(matrix), right, 1, len(masks), [])
     bound = np.full(n + 1, 8.0 * (n + 1))
     found = program.solve(-bound, bound, np.zeros(n + 1, bool))
-    point = _polished(cost, quadratic, matrix, right, found.dual)
+    point, weights = _polished(cost, quadratic, matrix, right, found.dual)
     shares = scale * (point[:n] + fair)
     shares[-1] += amount - shares.sum()
-    return shares, float((top - subset_sums(shares))[1:-1].max())
+    return shares, float((top - subset_sums(shares))[1:-1].max()), masks[found.dual[1:] > _TIGHT], weights
 
 
-def _polished(cost: Floats, quadratic: Floats, matrix: Floats, right: Floats, dual: Floats) -> Floats:
-    """The optimum to rounding: rows with a multiplier hold with equality, and the rest is a linear system."""
+def _polished(cost: Floats, quadratic: Floats, matrix: Floats, right: Floats, dual: Floats) -> tuple[Floats, Floats]:
+    """The optimum and its multipliers to rounding: rows with one hold with equality, the rest is a linear system."""
     tight = np.append(True, dual[1:] > _TIGHT)
     rows, count = matrix[tight], int(tight.sum())
     system = np.block([[np.diag(quadratic), rows.T], [rows, np.zeros((count, count))]])
     answer = np.linalg.lstsq(system, np.concatenate([-cost, right[tight]]), rcond=None)[0]
-    return np.asarray(answer[: len(cost)])
+    return np.asarray(answer[: len(cost)]), np.asarray(answer[len(cost) + 1 :])
 
 
 def _support(tables: Floats, amount: float, shares: Floats, excess: float) -> list[int]:
@@ -139,5 +175,5 @@ def _support(tables: Floats, amount: float, shares: Floats, excess: float) -> li
 
 
 def _same(tables: Floats, rows: list[int], amount: float, shares: Floats, excess: float, small: float) -> bool:
-    found, e = _solve(tables, np.array(rows), amount)
+    found, e, _, _ = _solve(tables, np.array(rows), amount)
     return abs(e - excess) <= small and bool((np.abs(found - shares) <= 10.0 * small).all())

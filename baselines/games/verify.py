@@ -24,6 +24,7 @@ from baselines.games.core import Balanced, LeastCore, excesses, leaving, stable
 from baselines.games.nucleolus import Nucleolus, grouped
 from baselines.games.rational import from_text, rank, to_text
 from baselines.games.shapley import shapley
+from baselines.games.verify_sampled import check_sampled
 from v2g_env.core.validate import InvalidInputError
 
 __all__ = ["allocation_certificate", "empty_core_certificate", "table_hash", "verify"]
@@ -94,7 +95,10 @@ def verify(certificate: Data, instance: Any = None) -> Report:
         CertificateError: with the reason, if anything does not hold.
     """
     kind = certificate["kind"]
-    expect(isinstance(kind, str) and kind in _FIELDS, "kind", kind, ", ".join(_FIELDS))
+    if kind == "sampled core":
+        expect(instance is None, "instance", "given", "none for a sampled core: its tables are in it")
+        return check_sampled(certificate)
+    expect(isinstance(kind, str) and kind in _FIELDS, "kind", kind, ", ".join([*_FIELDS, "sampled core"]))
     expect(set(certificate) == _FIELDS[kind], "fields", sorted(certificate), ", ".join(sorted(_FIELDS[kind])))
     game = _game(certificate)
     if instance is not None:

@@ -1,11 +1,15 @@
 """Shares that hold on scenarios: the program, its support, and the promise on fresh scenarios."""
 
+import json
+
 import numpy as np
 import pytest
 from scipy.optimize import linprog
 
+from baselines.certificate import CertificateError, check, pack, unpack
 from baselines.games.coalitions import subset_sums
 from baselines.games.stability import gain_of_leaving, sampled_core, unstable_share
+from baselines.games.verify_sampled import sampled_certificate
 from v2g_env.core.validate import InvalidInputError
 
 
@@ -49,6 +53,51 @@ def test_the_promise_holds_as_often_as_it_says():
         found = sampled_core(worths(seed + 100, 40), 15.0, beta)
         broken += unstable_share(fresh, found.payments, found.excess_usd) > found.eps
     assert broken <= 12 + 9  # at most 12 expected of 60, plus three standard deviations
+
+
+def test_scenarios_that_an_answer_satisfies_do_not_change_it():
+    tables = worths(2, 50)
+    found = sampled_core(tables, 15.0, 1e-3)
+    mild = worths(3, 20)
+    mild = np.minimum(mild, tables.max(axis=0))  # below what was seen, and some coalitions far above the rest
+    more = sampled_core(np.concatenate([tables, mild]), 15.0, 1e-3)
+    np.testing.assert_allclose(more.payments, found.payments, atol=1e-7)
+    assert more.excess_usd == pytest.approx(found.excess_usd, abs=1e-9)
+
+
+def certificate(seed=4):
+    tables = worths(seed, 40)
+    return json.loads(json.dumps(sampled_certificate(tables, 15.0, sampled_core(tables, 15.0, 1e-3), "random games")))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_certificate_holds(seed):
+    report = check(certificate(seed))
+    assert 0.0 < report.values["eps"] < 1.0
+
+
+@pytest.mark.parametrize(
+    ("field", "change"),
+    [
+        ("payments", lambda packed: pack(unpack(packed) + [0.1, -0.1, 0.0])),
+        ("excess_usd", lambda value: value - 0.1),
+        ("support", lambda rows: rows[:-1] or [39]),
+        ("support", lambda rows: []),
+        ("eps", lambda value: 0.5 * value),
+        ("beta", 1e-2),
+        ("weights", lambda packed: pack(unpack(packed) * 1.1)),
+        ("amount_usd", 14.0),
+        ("gains", lambda packed: pack(unpack(packed) * 1.1)),
+        ("gains", lambda packed: pack(unpack(packed)[:, :4].copy())),
+        ("masks", lambda masks: masks[::-1]),
+        ("source", 3),
+    ],
+)
+def test_a_certificate_with_a_changed_entry_is_refused(field, change):
+    data = certificate()
+    data[field] = change(data[field]) if callable(change) else change
+    with pytest.raises(CertificateError):
+        check(data)
 
 
 @pytest.mark.parametrize(
