@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -79,7 +80,7 @@ def write_game(game: CooperativeGame, found: Sequence[Allocation], certificate: 
     save(certificate, out / "certificates" / "game.json")
     for each in found:
         made = allocation_certificate(game, each.payments, each.rule, each.proof)
-        save(made, out / "certificates" / f"allocation-{each.rule.replace(' ', '-').lower()}.json")
+        save(made, out / "certificates" / f"allocation-{re.sub(r'[^a-z0-9]+', '-', each.rule.lower())}.json")
     weights = balanced_weights(game)
     if weights is not None:
         save(empty_core_certificate(game, weights), out / "certificates" / "empty-core.json")
