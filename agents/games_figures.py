@@ -123,7 +123,7 @@ def draw_anarchy(rows: Rows) -> Draw:
 
     def draw(axes: Any) -> None:
         x = [row["prosumers"] for row in rows]
-        axes.plot(x, [row["saved at best [$]"] for row in rows], "s--", color=INK, label="social optimum")
+        axes.plot(x, [row["saved at best, at most [$]"] for row in rows], "s--", color=INK, label="bound on any plan")
         axes.plot(x, [row["saved at equilibrium [$]"] for row in rows], "o-", color=BLUE, label="equilibrium")
         axes.set(xlabel="prosumers", ylabel="saved [$/day]", xscale="log" if len(x) > 1 else "linear")
         axes.set_xticks(x, [str(each) for each in x])

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from baselines.certificate import FORMAT, CertificateError, Report, pack
 from baselines.checking import expect, near, numbers, whole_number
 from baselines.parking_lot.prosumers import Prosumers
-from baselines.parking_lot.storage_game import Equilibrium, StorageGame, checked_plan, response_bounds, storage_game
+from baselines.parking_lot.storage_bounds import StorageGame, response_bounds, total_bound
+from baselines.parking_lot.storage_game import Equilibrium, Optimum, checked_plan, storage_game
 from v2g_env.core.validate import InvalidInputError
 from v2g_env.parking_lot.instance import Instance
 
@@ -23,17 +24,30 @@ KIND = "storage equilibrium"
 FIELDS = {
     KIND: {
         *("crowd", "slope", "kind_of_plan", "charge_kw", "discharge_kw"),
-        *("multipliers", "costs_usd", "epsilon_usd"),
+        *("multipliers", "costs_usd", "epsilon_usd", "optimum", "optimum_usd"),
     }
 }
-PARTS = {KIND: {"sample": {"law", "seed", "n_samples"}, "crowd": {"pv", "load", "storage"}}}
+PARTS = {
+    KIND: {
+        "sample": {"law", "seed", "n_samples"},
+        "crowd": {"pv", "load", "storage"},
+        "optimum": {"taken", "stored", "limit"},
+    }
+}
 _MOST = 1000  # prosumers of a certificate
 
 
 def certificate_of(
-    instance: Instance, crowd: Prosumers, n_samples: int, seed: int, game: StorageGame, found: Equilibrium, kind: str
+    instance: Instance,
+    crowd: Prosumers,
+    n_samples: int,
+    seed: int,
+    game: StorageGame,
+    found: Equilibrium,
+    best: Optimum,
+    kind: str,
 ) -> dict[str, Any]:
-    """JSON certificate of a plan and its epsilons.
+    """JSON certificate of a plan and its epsilons, beside what the best plan of all costs at least.
 
     Args:
         instance: of the lot.
@@ -42,6 +56,7 @@ def certificate_of(
         seed: of the days.
         game: the game.
         found: the plan.
+        best: of the same game.
         kind: what it is called, "equilibrium" or "social optimum", say.
     """
     return {
@@ -59,6 +74,8 @@ def certificate_of(
         "multipliers": pack(found.multipliers),
         "costs_usd": pack(found.costs_usd),
         "epsilon_usd": float(found.epsilon_usd.max()),
+        "optimum": {name: pack(getattr(best, name)) for name in ("taken", "stored", "limit")},
+        "optimum_usd": best.bound_usd,
     }
 
 
@@ -94,8 +111,14 @@ def check_equilibrium(data: Mapping[str, Any], lot: Instance) -> Report:
     near(f"cost of {crowd.names[worst]}", float(stated[worst]), float(costs[worst]))
     epsilon = float(np.maximum(costs - response_bounds(game, u, v, multipliers), 0.0).max())
     near("epsilon_usd", data["epsilon_usd"], epsilon)
+    rows = lot.steps
+    shapes = {"taken": (rows,), "stored": (n, rows), "limit": (rows,)}
+    best = total_bound(game, *(numbers(name, data["optimum"][name], shape) for name, shape in shapes.items()))
+    near("optimum_usd", data["optimum_usd"], best)
     claim = (
         f"{data['kind_of_plan']} of {n} prosumers: together they pay {costs.sum():.4f} $, and none can save more than "
         f"{epsilon:.2e} $ by deviating alone"
     )
-    return Report(KIND, (claim,), {"total_usd": float(costs.sum()), "epsilon_usd": epsilon})
+    other = f"no plan of all costs less than {best:.4f} $ together"
+    values = {"total_usd": float(costs.sum()), "epsilon_usd": epsilon, "optimum_usd": best}
+    return Report(KIND, (claim, other), values)

@@ -10,7 +10,8 @@ import pytest
 from baselines.certificate import CertificateError, check, pack, unpack
 from baselines.games.variational import extragradient
 from baselines.parking_lot.prosumers import draw_prosumers
-from baselines.parking_lot.storage_game import StorageGame, certified, equilibrium, response_bounds, storage_game
+from baselines.parking_lot.storage_bounds import StorageGame, response_bounds, total_bound
+from baselines.parking_lot.storage_game import by_gradients, certified, equilibrium, social_optimum, storage_game
 from baselines.parking_lot.verify_storage_game import certificate_of
 from v2g_env.core.validate import InvalidInputError
 from v2g_env.parking_lot.instance import Instance
@@ -52,39 +53,25 @@ def best_response(game, i, u, v):
 @pytest.mark.parametrize("seed", range(4))
 def test_epsilon_is_what_an_independent_best_response_saves(seed):
     game = small(seed=seed)
-    for found in (equilibrium(game), equilibrium(game, social=True), certified(game, *np.zeros((2, 3, 4)))):
+    for found in (equilibrium(game), social_optimum(game).plan, certified(game, *np.zeros((2, 3, 4)))):
         u, v = found.charge_kw, found.discharge_kw
         saved = [found.costs_usd[i] - best_response(game, i, u, v) for i in range(3)]
         np.testing.assert_allclose(found.epsilon_usd, np.maximum(saved, 0.0), atol=2e-6)
         assert (found.epsilon_usd >= np.array(saved) - 1e-6).all()
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_extragradient_finds_the_same_equilibrium_as_the_potential(seed):
-    game = small(n=2, steps=3, seed=seed)
-    shape = (2, *game.net_kw.shape)
-    u, v = cp.Variable(shape[1:], nonneg=True), cp.Variable(shape[1:], nonneg=True)
-    goal = cp.Parameter(shape[1] * shape[2] * 2)
-    x = game.step_h * cp.cumsum(game.efficiency * u - v / game.efficiency, axis=1)
-    rows = [u <= game.power_kw, v <= game.power_kw, x >= 0, x[:, -1] == 0, cp.sum(x, axis=0) <= game.capacity_kwh]
-    flat = cp.hstack([cp.vec(u, order="C"), cp.vec(v, order="C")])
-    nearest = cp.Problem(cp.Minimize(cp.sum_squares(flat - goal)), rows)
-
-    def project(point):
-        goal.value = point
-        nearest.solve(solver=cp.CLARABEL)
-        return flat.value
-
-    def operator(point):
-        return np.concatenate([part.ravel() for part in game.gradient(*point.reshape(shape))])
-
-    solved = extragradient(operator, project, np.zeros(goal.size), 2e-5, 2000, 5.0)
-    assert solved.converged
+@pytest.mark.parametrize(("n", "steps", "seed"), [(2, 3, 0), (2, 3, 1), (3, 4, 2)])
+def test_extragradient_finds_the_same_equilibrium_as_the_potential(n, steps, seed):
+    game = small(n=n, steps=steps, seed=seed)
+    by_steps, solved = by_gradients(game, 1e-5, 2000)
+    assert solved.converged and solved.residual <= 1e-5
     by_potential = equilibrium(game)
-    costs = game.costs_usd(*solved.point.reshape(shape))
-    np.testing.assert_allclose(costs, by_potential.costs_usd, atol=1e-3)
-    plan = solved.point.reshape(shape)
-    np.testing.assert_allclose(plan[0] - plan[1], by_potential.charge_kw - by_potential.discharge_kw, atol=5e-3)
+    np.testing.assert_allclose(by_steps.costs_usd, by_potential.costs_usd, atol=1e-3)
+    taken = [each.charge_kw - each.discharge_kw for each in (by_steps, by_potential)]
+    np.testing.assert_allclose(*taken, atol=5e-3)
+    assert by_steps.epsilon_usd.max() < 1e-4
+    short, few = by_gradients(game, most=1)
+    assert not few.converged and short.epsilon_usd.max() >= by_steps.epsilon_usd.max()
 
 
 def test_gradients_are_slopes_of_the_costs():
@@ -107,7 +94,7 @@ def test_symmetric_prosumers_without_limits_follow_the_closed_form():
     found = equilibrium(game)
     shift = 0.5 * ((p[1] - p[0]) / (a * (n + 1)) + load[1] - load[0])
     np.testing.assert_allclose(found.charge_kw[:, 0] - found.discharge_kw[:, 0], shift, rtol=1e-5)
-    best = equilibrium(game, social=True)  # the community's marginal price has 2 n in place of n + 1
+    best = social_optimum(game).plan  # the community's marginal price has 2 n in place of n + 1
     shift = 0.5 * ((p[1] - p[0]) / (a * 2 * n) + load[1] - load[0])
     np.testing.assert_allclose((best.charge_kw - best.discharge_kw)[:, 0].sum(), n * shift, rtol=1e-5)
 
@@ -115,9 +102,32 @@ def test_symmetric_prosumers_without_limits_follow_the_closed_form():
 @pytest.mark.parametrize("seed", range(3))
 def test_competition_never_beats_the_social_optimum_and_alone_there_is_none(seed):
     game = small(seed=seed)
-    assert equilibrium(game).costs_usd.sum() >= equilibrium(game, social=True).costs_usd.sum() - 1e-7
+    best = social_optimum(game)
+    assert equilibrium(game).costs_usd.sum() >= best.bound_usd
+    assert 0.0 <= best.plan.costs_usd.sum() - best.bound_usd < 1e-5
     alone = small(n=1, seed=seed)
-    np.testing.assert_allclose(equilibrium(alone).costs_usd, equilibrium(alone, social=True).costs_usd, atol=1e-6)
+    np.testing.assert_allclose(equilibrium(alone).costs_usd, social_optimum(alone).plan.costs_usd, atol=1e-6)
+
+
+def total_cost(game):
+    """Least total cost, by cvxpy."""
+    shape = game.net_kw.shape
+    u, v = cp.Variable(shape, nonneg=True), cp.Variable(shape, nonneg=True)
+    x = game.step_h * cp.cumsum(game.efficiency * u - v / game.efficiency, axis=1)
+    q = cp.sum(u - v - game.net_kw, axis=0)
+    rows = [u <= game.power_kw, v <= game.power_kw, x >= 0, x[:, -1] == 0, cp.sum(x, axis=0) <= game.capacity_kwh]
+    cost = game.price @ q + game.slope * cp.sum_squares(q) + game.wear * cp.sum(u + v)
+    return cp.Problem(cp.Minimize(game.step_h * cost), rows).solve(solver=cp.CLARABEL)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_any_multipliers_bound_the_total_cost_and_the_programs_reach_it(seed):
+    game, rng = small(seed=seed), np.random.default_rng(seed)
+    true, best = total_cost(game), social_optimum(game)
+    assert best.bound_usd == pytest.approx(true, abs=1e-5) and best.bound_usd <= true + 1e-6
+    for _ in range(20):
+        wild = [part + rng.normal(0.0, 0.2, part.shape) for part in (best.taken, best.stored, best.limit)]
+        assert total_bound(game, *wild) <= true + 1e-7
 
 
 def test_any_multipliers_give_a_bound():
@@ -135,7 +145,9 @@ LOT, CROWD = Instance(), draw_prosumers(3, 1)
 
 def certificate():
     game = storage_game(LOT, CROWD, 1e-3, 40, 2)
-    return json.loads(json.dumps(certificate_of(LOT, CROWD, 40, 2, game, equilibrium(game), "equilibrium")))
+    return json.loads(
+        json.dumps(certificate_of(LOT, CROWD, 40, 2, game, equilibrium(game), social_optimum(game), "equilibrium"))
+    )
 
 
 def test_the_certificate_holds_with_a_tiny_epsilon():
@@ -147,6 +159,8 @@ def test_the_certificate_holds_with_a_tiny_epsilon():
     ("field", "change"),
     [
         ("epsilon_usd", 0.0),
+        ("optimum_usd", lambda value: value + 1.0),
+        ("optimum", lambda part: {**part, "taken": part["limit"]}),
         ("slope", 2e-3),
         ("slope", -1.0),
         ("charge_kw", lambda packed: pack(unpack(packed) * 1.1)),
