@@ -70,7 +70,7 @@ def test_extragradient_finds_the_same_equilibrium_as_the_potential(n, steps, see
     taken = [each.charge_kw - each.discharge_kw for each in (by_steps, by_potential)]
     np.testing.assert_allclose(*taken, atol=5e-3)
     assert by_steps.epsilon_usd.max() < 1e-4
-    short, few = by_gradients(game, most=1)
+    short, few = by_gradients(game, 1e-12, 1)
     assert not few.converged and short.epsilon_usd.max() >= by_steps.epsilon_usd.max()
 
 
