@@ -29,10 +29,12 @@ _COMPARED = (*_PROBLEMS, "price-chain", "shared-battery-sizing")
 
 
 def _envs(_: argparse.Namespace) -> None:
-    from v2g_env.registration import ENVIRONMENTS
+    from v2g_env.registration import ENVIRONMENTS, PARALLEL
 
     for entry in ENVIRONMENTS:
-        print(f"{entry.id:26s} {entry.problem}")
+        print(f"{entry.id:38s} {entry.problem}")
+    for game in PARALLEL:
+        print(f"{game.name:38s} {game.model.split('.')[1]}, several parties (PettingZoo)")
 
 
 def _check(arguments: argparse.Namespace) -> None:

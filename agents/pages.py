@@ -5,15 +5,13 @@ from __future__ import annotations
 import importlib
 import inspect
 
-from v2g_env.registration import ENVIRONMENTS
+from v2g_env.registration import ENVIRONMENTS, PARALLEL
 
 __all__ = ["environments_page"]
 
 
 def environments_page() -> str:
     """Markdown of docs/environments.md: one section per registered and per parallel environment."""
-    from v2g_env.parallel_shell import PARALLEL  # needs PettingZoo
-
     parts = [
         "# Environments",
         "",

@@ -13,8 +13,9 @@ from pettingzoo.test import api_test, parallel_api_test, parallel_seed_test
 from pettingzoo.utils.conversions import parallel_to_aec
 
 from v2g_env.core.validate import InvalidInputError
-from v2g_env.parallel_shell import PARALLEL, parallel_env
+from v2g_env.parallel_shell import parallel_env
 from v2g_env.party_model import agents_of, check_roles_actions
+from v2g_env.registration import PARALLEL
 
 every = pytest.mark.parametrize("name", [entry.name for entry in PARALLEL])
 

@@ -1,4 +1,4 @@
-"""The shell that turns a model of several parties into a PettingZoo parallel environment, and the table of them all.
+"""The shell that turns a model of several parties into a PettingZoo parallel environment.
 
 PettingZoo is optional: install the extra "games". Nothing else of this package imports this module.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import importlib
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium import spaces
@@ -16,47 +16,16 @@ from numpy.typing import NDArray
 
 from v2g_env.core.validate import InvalidInputError, require
 from v2g_env.party_model import PartyModel, agents_of, check_roles_actions
+from v2g_env.registration import PARALLEL
 
 try:
     from pettingzoo import ParallelEnv
 except ImportError:
     raise ImportError('pettingzoo = not installed; allowed: after pip install "v2g-env[games]"') from None
 
-__all__ = ["PARALLEL", "Entry", "PartyEnv", "parallel_env"]
+__all__ = ["PartyEnv", "parallel_env"]
 
 Observations = dict[str, NDArray[np.float32]]
-
-
-class Entry(NamedTuple):
-    """Where a parallel environment and its model are; loaded only when asked for."""
-
-    name: str
-    env: str
-    model: str
-
-
-PARALLEL = (
-    Entry(
-        "shared_battery_parallel_v0",
-        "v2g_env.shared_battery.parallel_env:SharedBatteryParallelEnv",
-        "v2g_env.shared_battery.party:SharedBatteryParties",
-    ),
-    Entry(
-        "stackelberg_parallel_v0",
-        "v2g_env.stackelberg.parallel_env:StackelbergParallelEnv",
-        "v2g_env.stackelberg.party:StackelbergParties",
-    ),
-    Entry(
-        "parking_lot_parallel_v0",
-        "v2g_env.parking_lot.parallel_env:ParkingLotParallelEnv",
-        "v2g_env.parking_lot.party:ParkingLotParties",
-    ),
-    Entry(
-        "scheduling_parallel_v0",
-        "v2g_env.scheduling.parallel_env:SchedulingParallelEnv",
-        "v2g_env.scheduling.party:SchedulingParties",
-    ),
-)
 
 
 def parallel_env(name: str, **options: Any) -> PartyEnv:

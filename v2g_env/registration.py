@@ -1,4 +1,4 @@
-"""One table of all environments; importing v2g_env registers them."""
+"""The tables of all environments; importing v2g_env registers those of one agent."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import gymnasium
 
-__all__ = ["ENVIRONMENTS", "Entry", "register_all"]
+__all__ = ["ENVIRONMENTS", "PARALLEL", "Entry", "ParallelEntry", "register_all"]
 
 
 class Entry(NamedTuple):
@@ -66,6 +66,38 @@ ENVIRONMENTS = (
         "price_chain",
         "v2g_env.price_chain.env:PriceChainEnv",
         "v2g_env.price_chain.env:PriceChainVectorEnv",
+    ),
+)
+
+
+class ParallelEntry(NamedTuple):
+    """Where an environment of several parties and its model are; loaded only when it is made, see parallel_shell."""
+
+    name: str
+    env: str
+    model: str
+
+
+PARALLEL = (
+    ParallelEntry(
+        "shared_battery_parallel_v0",
+        "v2g_env.shared_battery.parallel_env:SharedBatteryParallelEnv",
+        "v2g_env.shared_battery.party:SharedBatteryParties",
+    ),
+    ParallelEntry(
+        "stackelberg_parallel_v0",
+        "v2g_env.stackelberg.parallel_env:StackelbergParallelEnv",
+        "v2g_env.stackelberg.party:StackelbergParties",
+    ),
+    ParallelEntry(
+        "parking_lot_parallel_v0",
+        "v2g_env.parking_lot.parallel_env:ParkingLotParallelEnv",
+        "v2g_env.parking_lot.party:ParkingLotParties",
+    ),
+    ParallelEntry(
+        "scheduling_parallel_v0",
+        "v2g_env.scheduling.parallel_env:SchedulingParallelEnv",
+        "v2g_env.scheduling.party:SchedulingParties",
     ),
 )
 

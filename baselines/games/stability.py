@@ -18,11 +18,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import csr_matrix
 
 from baselines import risk
 from baselines.games.coalitions import subset_sums
-from baselines.solve import ConicProgram
+from baselines.games.least_excess import least_excess
 from v2g_env.core.validate import array, number, require
 
 __all__ = ["SampledCore", "gain_of_leaving", "optimality", "sampled_core", "unstable_share"]
@@ -32,8 +31,7 @@ Ints = NDArray[np.int64]
 
 _SMALL = 1e-9  # relative to 1 + the largest worth
 _TIE = 1e-4  # weight of the squared distance from equal shares: one answer, near the least excess
-_TIGHT = 1e-6  # multiplier of a row that counts; they sum to 1
-_AGREE = 1e-7  # agreement of two answers, relative to 1 + the largest worth
+_AGREE = 1e-9  # agreement of two answers, relative to 1 + the largest worth
 
 
 class SampledCore(NamedTuple):
@@ -132,31 +130,12 @@ def _solve(tables: Floats, rows: Ints, amount: float) -> tuple[Floats, float, In
     answer satisfies do not change it.
     """
     top = tables[rows].max(axis=0)
-    n = len(top).bit_length() - 1
-    scale = 1.0 + abs(amount)
-    fair = amount / n / scale
-    masks = np.arange(1, (1 << n) - 1)
-    inside = (masks[:, None] >> np.arange(n) & 1).astype(np.float64)
-    matrix = np.vstack([np.append(np.ones(n), 0.0), -np.hstack([inside, np.ones((len(masks), 1))])])
-    # distances from equal shares; the last column is e
-    right = np.concatenate([[0.0], -(top[masks] / scale - fair * inside.sum(axis=1))])
-    cost, quadratic = np.append(np.zeros(n), 1.0), np.append(np.full(n, _TIE), 0.0)
-    program = ConicProgram(cost, quadratic, csr_matrix(matrix), right, 1, len(masks), [])
-    bound = np.full(n + 1, 8.0 * (n + 1))
-    found = program.solve(-bound, bound, np.zeros(n + 1, bool))
-    point, weights = _polished(cost, quadratic, matrix, right, found.dual)
-    shares = scale * (point[:n] + fair)
+    n, scale = len(top).bit_length() - 1, 1.0 + abs(amount)
+    equal = np.full(n, amount / n)
+    deviations, masks, weights = least_excess((top - subset_sums(equal)) / scale, _TIE)
+    shares = equal + scale * deviations
     shares[-1] += amount - shares.sum()
-    return shares, float((top - subset_sums(shares))[1:-1].max()), masks[found.dual[1:] > _TIGHT], weights
-
-
-def _polished(cost: Floats, quadratic: Floats, matrix: Floats, right: Floats, dual: Floats) -> tuple[Floats, Floats]:
-    """The optimum and its multipliers to rounding: rows with one hold with equality, the rest is a linear system."""
-    tight = np.append(True, dual[1:] > _TIGHT)
-    rows, count = matrix[tight], int(tight.sum())
-    system = np.block([[np.diag(quadratic), rows.T], [rows, np.zeros((count, count))]])
-    answer = np.linalg.lstsq(system, np.concatenate([-cost, right[tight]]), rcond=None)[0]
-    return np.asarray(answer[: len(cost)]), np.asarray(answer[len(cost) + 1 :])
+    return shares, float((top - subset_sums(shares))[1:-1].max()), masks, weights
 
 
 def _support(tables: Floats, amount: float, shares: Floats, excess: float) -> list[int]:
