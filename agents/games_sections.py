@@ -249,7 +249,7 @@ class World:
             "The more prosumers compete for the lot's storage, the less each minds how he moves the price (0.002 $/kWh "
             "per kW here): the equilibrium drifts from the least total cost, and stays close to it. Nobody can save "
             "more than epsilon by deviating alone, and no plan of all saves more than the bound: both are proven by "
-            "multipliers, without a solver. From ten prosumers on the storage itself is what limits them."
+            "multipliers, without a solver. Most of the loss is due to the shared limit of the storage."
         )
         return Section("Competing for storage", text, rows, draw_anarchy(rows))
 

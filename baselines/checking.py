@@ -19,8 +19,11 @@ def expect(ok: bool | np.bool_, field: str, value: object, allowed: object) -> N
 
 
 def near(field: str, claimed: Any, true: float, tolerance: float = 1e-9) -> None:
-    """Raise CertificateError unless a claimed number is the recomputed one, up to tolerance x (1 + its size)."""
-    ok = type(claimed) is float and abs(claimed - true) <= tolerance * (1.0 + abs(true))
+    """Raise CertificateError unless a claimed number is the recomputed one, up to tolerance x (1 + its size).
+
+    Where forged evidence makes the recomputed number infinite, or none, nothing is near it.
+    """
+    ok = type(claimed) is float and bool(np.isfinite(true)) and abs(claimed - true) <= tolerance * (1.0 + abs(true))
     expect(ok, field, claimed, f"{true!r} (recomputed)")
 
 

@@ -82,8 +82,8 @@ class NormalForm:
         best = [self.payoffs[..., i].max(axis=i, keepdims=True) - self.payoffs[..., i] <= slack for i in range(self.n)]
         return [tuple(int(k) for k in cell) for cell in np.argwhere(np.logical_and.reduce(best))]
 
-    def price_of_anarchy(self) -> tuple[float, float]:
-        """Least and largest total payoff of pure equilibria [$], to compare with ``best_total``; nan without any."""
+    def equilibrium_totals(self) -> tuple[float, float]:
+        """Least and largest total payoff of pure equilibria [$], to set beside ``best_total``; nan without any."""
         totals = [float(self.payoffs[cell].sum()) for cell in self.pure_equilibria()]
         return (min(totals), max(totals)) if totals else (float("nan"), float("nan"))
 
@@ -93,9 +93,15 @@ class NormalForm:
         return float(self.payoffs.sum(axis=-1).max())
 
     def to_frame(self) -> Any:
-        """Tidy pandas DataFrame, one row per profile and player: each player's strategy, player, payoff."""
+        """Tidy pandas DataFrame, one row per profile and player: each player's strategy, player, payoff.
+
+        Raises:
+            InvalidInputError: if a player has the name of one of the last two columns.
+        """
         import pandas as pd
 
+        clash = {"player", "payoff"} & set(self.players)
+        require(not clash, "players", sorted(clash), "other names than those of the columns player and payoff")
         rows: list[dict[str, Any]] = []
         for cell in product(*(range(len(each)) for each in self.strategies)):
             chosen = {name: self.strategies[i][cell[i]] for i, name in enumerate(self.players)}

@@ -34,6 +34,7 @@ PARTS = {
         "optimum": {"taken", "stored", "limit"},
     }
 }
+PLANS = ("equilibrium", "social optimum")  # what the epsilon and the bound then say is up to the reader
 _MOST = 1000  # prosumers of a certificate
 
 
@@ -57,7 +58,7 @@ def certificate_of(
         game: the game.
         found: the plan.
         best: of the same game.
-        kind: what it is called, "equilibrium" or "social optimum", say.
+        kind: "equilibrium" or "social optimum", as the programs meant it.
     """
     return {
         "format": FORMAT,
@@ -95,7 +96,7 @@ def check_equilibrium(data: Mapping[str, Any], lot: Instance) -> Report:
     seed = whole_number("sample.seed", origin["seed"], 0, 2**63)
     n = whole_number("number of prosumers", int(parts["pv"]["shape"][0]), 1, _MOST)
     expect(type(data["slope"]) is float, "slope", data["slope"], "a number")
-    expect(isinstance(data["kind_of_plan"], str), "kind_of_plan", data["kind_of_plan"], "a name")
+    expect(data["kind_of_plan"] in PLANS, "kind_of_plan", data["kind_of_plan"], ", ".join(PLANS))
     shape = (n, lot.steps)
     u, v = (numbers(name, data[name], shape) for name in ("charge_kw", "discharge_kw"))
     multipliers = numbers("multipliers", data["multipliers"], (n, 2 * lot.steps))

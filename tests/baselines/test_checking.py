@@ -35,3 +35,10 @@ def test_packed_arrays_have_the_shape_the_dtype_and_finite_entries(values):
     np.testing.assert_array_equal(numbers("x", pack(np.ones((2, 3))), (2, 3)), np.ones((2, 3)))
     with pytest.raises(CertificateError, match="x"):
         numbers("x", pack(values), (2, 3))
+
+
+@pytest.mark.parametrize("true", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("claimed", [0.0, 1e300, float("inf")])
+def test_nothing_is_near_a_number_that_is_not_finite(true, claimed):
+    with pytest.raises(CertificateError, match="x"):
+        near("x", claimed, true)

@@ -17,9 +17,9 @@ def random_game(seed, shape):
 
 
 def test_known_games_have_their_equilibria():
-    assert DILEMMA.pure_equilibria() == [(1, 1)] and DILEMMA.price_of_anarchy() == (-4.0, -4.0)
+    assert DILEMMA.pure_equilibria() == [(1, 1)] and DILEMMA.equilibrium_totals() == (-4.0, -4.0)
     assert DILEMMA.best_total == -2.0
-    assert PENNIES.pure_equilibria() == [] and np.isnan(PENNIES.price_of_anarchy()[0])
+    assert PENNIES.pure_equilibria() == [] and np.isnan(PENNIES.equilibrium_totals()[0])
     np.testing.assert_allclose(PENNIES.gains([[0.5, 0.5], [0.5, 0.5]]), 0.0, atol=1e-15)
     np.testing.assert_allclose(PENNIES.gains([[1.0, 0.0], [0.5, 0.5]]), [0.0, 1.0])
 
@@ -110,6 +110,7 @@ def test_the_frame_is_tidy():
         (lambda: PENNIES.gains([[0.5, 0.4], [1, 0]]), "sum of"),
         (lambda: PENNIES.gains([[1.5, -0.5], [1, 0]]), "strategy of"),
         (lambda: random_game(0, (2, 2, 2)).to_nashpy(), "players"),
+        (lambda: NormalForm(np.zeros((2, 2, 2)), ["player", "b"]).to_frame(), "players"),
     ],
 )
 def test_wrong_input_is_named(make, field):

@@ -160,6 +160,9 @@ def test_the_certificate_holds_with_a_tiny_epsilon():
     [
         ("epsilon_usd", 0.0),
         ("optimum_usd", lambda value: value + 1.0),
+        ("optimum", lambda part: {k: pack(np.full_like(unpack(p), 1e160)) for k, p in part.items()}),
+        ("multipliers", lambda packed: pack(np.full_like(unpack(packed), 1e305))),
+        ("kind_of_plan", "the one and only best plan"),
         ("optimum", lambda part: {**part, "taken": part["limit"]}),
         ("slope", 2e-3),
         ("slope", -1.0),
