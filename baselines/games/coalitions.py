@@ -238,7 +238,7 @@ def _check_count(n: int) -> None:
     if n > MOST_PLAYERS:
         raise InvalidInputError(
             f"players = {n}; allowed: 1 to {MOST_PLAYERS} with a table; for more use CoalitionFunction, whose Shapley "
-            "value is sampled"
+            "value is sampled and whose least core asks an oracle (row_generation)"
         )
 
 

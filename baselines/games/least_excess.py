@@ -4,9 +4,9 @@
 
 Its multipliers are not negative and sum to 1, and d is their mean coalition, less the part that is equal for all, over
 tie. An active set of coalitions whose multipliers are unique is changed one coalition at a time: the most violated one
-joins, those whose multipliers reach zero leave (Wolfe, Finding the Nearest Point in a Polytope, Mathematical Programming
-11, 1976, with a linear term). The objective of the dual rises with every change, so that it ends; and as the last
-active set is a system of linear equations, the answer is exact but for rounding.
+joins, those whose multipliers reach zero leave (Wolfe, Finding the Nearest Point in a Polytope, Mathematical
+Programming 11, 1976, with a linear term). The objective of the dual rises with every change, so that it ends; and as
+the last active set is a system of linear equations, the answer is exact but for rounding.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _joined(n: int, active: Ints, weights: Floats, fresh: int) -> tuple[Ints, Fl
 
 
 def _settled(right: Floats, tie: float, n: int, active: Ints, weights: Floats) -> tuple[Ints, Floats, float]:
-    """The optimum over the active coalitions, from which those with a negative multiplier leave one by one; and its e."""
+    """The optimum over the active coalitions and its e; those with a negative multiplier leave one by one."""
     while True:
         centred, count = _centred(active, n), len(active)
         system = np.ones((count + 1, count + 1))

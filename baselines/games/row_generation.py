@@ -86,50 +86,50 @@ class _Rows:
         n = game.n
         self.game, self.sign = game, 1.0 if game.kind == "profit" else -1.0
         self.total = self.sign * game.total
-        self.members, self.gains = np.zeros((0, n), bool), np.zeros(0)
         self._known: set[bytes] = set()
-        self._program: LinearProgram | None = None
-        self.add(np.unique(np.concatenate([np.eye(n, dtype=bool), ~np.eye(n, dtype=bool)]), axis=0))
-        largest = float(max(abs(self.total), np.abs(self.gains).max()))
-        self.small = TOLERANCE * (1.0 + largest)
-        self._bound = 4.0 * (n + 1) * (1.0 + largest)
+        self.members, self.gains = np.zeros((0, n), bool), np.zeros(0)
+        self._note(np.concatenate([np.eye(n, dtype=bool), ~np.eye(n, dtype=bool)]))
         self._program = self._fresh()
 
     def add(self, members: Members) -> bool:
         """Add coalitions; False if all were known."""
-        new = [one for one in members if one.tobytes() not in self._known]
-        for one in new:
-            self._known.add(one.tobytes())
-        if not new:
-            return False
-        self.members = np.concatenate([self.members, np.array(new)])
+        count = self._note(members)
+        if np.abs(self.gains[len(self.gains) - count :]).max(initial=0.0) > self.largest:
+            self._program = self._fresh()
+        else:
+            self._add_rows(self._program, count)
+        return count > 0
+
+    def _note(self, members: Members) -> int:
+        """Remember coalitions and what they are worth; the number of new ones."""
+        new = list({one.tobytes(): one for one in members if one.tobytes() not in self._known}.values())
+        self._known.update(one.tobytes() for one in new)
+        self.members = np.concatenate([self.members, np.array(new, bool).reshape(-1, self.game.n)])
         self.gains = np.append(self.gains, [self.sign * self.game(one) for one in new])
-        if self._program is not None:
-            self._add_rows(self._program, len(new))
-        return True
+        return len(new)
 
     def _fresh(self) -> LinearProgram:
+        """The program on all rows; its limits never bind: e is at most that of equal shares, and bounds the shares."""
         n = self.game.n
-        cost, bound = np.append(np.zeros(n), -1.0), np.full(n + 1, self._bound)
+        self.largest = float(max(abs(self.total), np.abs(self.gains).max()))
+        self.small = TOLERANCE * (1.0 + self.largest)
+        cost, bound = np.append(np.zeros(n), -1.0), np.full(n + 1, 4.0 * (n + 1) * (1.0 + self.largest))
         program = LinearProgram(cost, -bound, bound)
         program.add_rows([self.total], [self.total], np.arange(n + 1)[None, :], np.append(np.ones(n), 0.0)[None, :])
         self._add_rows(program, len(self.members))
         return program
 
     def _add_rows(self, program: LinearProgram, count: int) -> None:
-        inside = np.hstack([self.members[-count:].astype(np.float64), np.ones((count, 1))])
+        """Rows of the coalitions that were noted last."""
+        first = len(self.members) - count
+        inside = np.hstack([self.members[first:].astype(np.float64), np.ones((count, 1))])
         columns = np.repeat(np.arange(inside.shape[1])[None, :], count, 0)
-        program.add_rows(self.gains[-count:], np.full(count, np.inf), columns, inside)
+        program.add_rows(self.gains[first:], np.full(count, np.inf), columns, inside)
 
     def solve(self) -> tuple[Floats, float, Floats]:
-        """Shares, e and multipliers of the coalitions; limits of the columns that bind are widened first."""
-        while True:
-            program = self._program or self._fresh()
-            found = program.solve()
-            if np.abs(found.point).max() < 0.99 * self._bound:
-                return found.point[:-1], float(found.point[-1]), np.abs(found.row_dual[1:])
-            self._bound *= 100.0
-            self._program = self._fresh()
+        """Shares, e and multipliers of the coalitions."""
+        found = self._program.solve()
+        return found.point[:-1], float(found.point[-1]), np.abs(found.row_dual[1:])
 
     def gain(self, members: Members, shares: Floats) -> Floats:
         """(m,) excess of coalitions."""

@@ -76,6 +76,29 @@ def test_the_certificate_holds(seed):
     assert 0.0 < report.values["eps"] < 1.0
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+@pytest.mark.parametrize("seed", range(10))
+def test_certificates_hold_where_many_coalitions_tie_and_for_any_size_of_money(seed, scale):
+    rng = np.random.default_rng(seed)
+    n, count = 3 + seed % 5, 1 + 7 * (seed % 4)
+    tables = scale * np.round(subset_sums(rng.uniform(1.0, 3.0, n)) ** 1.2 + rng.normal(size=(count, 1 << n)))
+    tables[:, 0] = 0.0
+    amount = float(tables[:, -1].mean())
+    found = sampled_core(tables, amount, 1e-3)
+    check(json.loads(json.dumps(sampled_certificate(tables, amount, found, "whole dollars"))))
+    inside = (np.arange(1, (1 << n) - 1)[:, None] >> np.arange(n) & 1).astype(float)
+    rows = np.hstack([inside, np.ones((len(inside), 1))])
+    whole = linprog(
+        np.append(np.zeros(n), 1.0),
+        -rows,
+        -tables.max(axis=0)[1:-1],
+        [np.append(np.ones(n), 0.0)],
+        [amount],
+        (None,) * 2,
+    )
+    assert whole.fun - 1e-9 * scale <= found.excess_usd <= whole.fun + 1e-3 * (1.0 + abs(amount))
+
+
 @pytest.mark.parametrize(
     ("field", "change"),
     [
