@@ -118,9 +118,9 @@ def test_a_row_of_a_batch_is_the_single_episode(name):
             np.testing.assert_array_equal(seen[role][1], own[role][0])
         state, money, facts = model.step(scenario, state, actions)
         single, mine, fact = model.step(alone, single, one)
-        np.testing.assert_allclose(facts[1], fact[0], atol=1e-9)
+        np.testing.assert_allclose(facts[1], fact[0], rtol=1e-12, atol=1e-9)
         for role in money:
-            np.testing.assert_allclose(money[role][1], mine[role][0], atol=1e-9)
+            np.testing.assert_allclose(money[role][1], mine[role][0], rtol=1e-12, atol=1e-9)
 
 
 @every
@@ -155,6 +155,40 @@ def test_bad_actions_are_refused_before_anything_changes(name, wrong):
     env.step(good)
     with pytest.raises(InvalidInputError, match="roles of the actions"):
         check_roles_actions(env.model, {}, 1)
+
+
+@every
+def test_states_of_other_environments_are_refused_before_anything_changes(name):
+    env = parallel_env(name)
+    with pytest.raises(InvalidInputError, match="reset"):
+        env.state()
+    env.reset(seed=1)
+    before = env.get_state()
+    others = [parallel_env(entry.name) for entry in PARALLEL if entry.name != name]
+    for other in others:
+        other.reset(seed=2)
+        with pytest.raises(InvalidInputError, match="state of"):
+            env.set_state(other.get_state())
+    with pytest.raises(InvalidInputError, match="state of"):
+        env.set_state({})
+    same(env.get_state(), before)
+
+
+def test_a_state_of_another_fleet_or_horizon_is_refused():
+    env = parallel_env("shared_battery_parallel_v0")
+    for options in ({"days": 9}, {"instance": {"drivers": 5, "rule": "proportional"}}):
+        other = parallel_env("shared_battery_parallel_v0", **options)
+        other.reset(seed=1)
+        with pytest.raises(InvalidInputError, match="state of"):
+            env.set_state(other.get_state())
+
+
+@pytest.mark.parametrize("wrong", [None, [0.0], {5: [0.0], "driver_0": [0.0]}])
+def test_actions_that_are_no_mapping_of_the_agents_are_refused(wrong):
+    env = parallel_env("shared_battery_parallel_v0")
+    env.reset(seed=1)
+    with pytest.raises(InvalidInputError, match="agents of the actions"):
+        env.step(wrong)
 
 
 def test_unknown_names_are_refused_and_the_package_loads_without_pettingzoo():

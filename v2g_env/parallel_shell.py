@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -105,8 +106,9 @@ class PartyEnv(ParallelEnv[str, NDArray[np.float32], NDArray[np.float32]]):  # t
                 has changed.
         """
         require(self._elapsed < self.horizon, "step", self._elapsed, "a call of reset() first: the episode is over")
-        missing, unknown = set(self.agents) - set(actions), set(actions) - set(self.agents)
-        require(not missing and not unknown, "agents of the actions", sorted(actions), ", ".join(self.agents))
+        given_by = list(actions) if isinstance(actions, Mapping) else None
+        fits = given_by is not None and set(given_by) == set(self.agents)
+        require(fits, "agents of the actions", given_by, ", ".join(self.agents))
         joint: dict[str, Any] = {}
         for name, role in self._roles.items():
             rows = [self._one(agent, actions[agent], role.action_size) for agent in role.agents]
@@ -144,6 +146,7 @@ class PartyEnv(ParallelEnv[str, NDArray[np.float32], NDArray[np.float32]]):  # t
 
     def state(self) -> NDArray[np.float32]:
         """All agents' observations in one row."""
+        require(self._state is not None, "state", "before reset", "a call of reset() first")
         seen = self.model.observe(self._scenario, self._state)
         return np.concatenate([seen[role.name][0].ravel() for role in self.model.roles])
 
@@ -156,17 +159,27 @@ class PartyEnv(ParallelEnv[str, NDArray[np.float32], NDArray[np.float32]]):  # t
             "state": self._state,
             "elapsed": self._elapsed,
             "agents": list(self.agents),
+            "of": self._kind(),
             "rng": copy.deepcopy(self._generator.bit_generator.state),
         }
 
     def set_state(self, saved: dict[str, Any]) -> Observations:
-        """Go back to a state from ``get_state`` and return its observations."""
+        """Go back to a state from ``get_state`` and return its observations.
+
+        Raises:
+            InvalidInputError: for a state of another environment: other name, horizon or agents; nothing has changed.
+        """
+        of = saved.get("of")
+        require(of == self._kind(), "state of", of, f"{self._kind()}")
         if self._generator is None:
             self._generator = seeding.np_random(0)[0]
         self._scenario, self._state, self._elapsed = saved["scenario"], saved["state"], saved["elapsed"]
         self.agents = list(saved["agents"])
         self._generator.bit_generator.state = copy.deepcopy(saved["rng"])
         return self._observe()
+
+    def _kind(self) -> list[Any]:
+        return [self.metadata.get("name"), self.horizon, *self.possible_agents]
 
     def close(self) -> None:
         """Nothing to close."""
