@@ -16,16 +16,17 @@ def truthful(parties, platform):
     return {"platform": platform[:, None], "class": np.zeros((len(platform), len(parties.shares), PARTS))}
 
 
-def test_truthful_classes_give_the_single_agents_reward():
-    parties, base = StackelbergParties(LOT), Model(LOT)
-    months = sample(LOT, 2, 3)
+@pytest.mark.parametrize("lot", [LOT, LOT.replace(periods_per_hour=4), LOT.replace(workplace=0.5)])
+def test_truthful_classes_give_the_single_agents_reward(lot):
+    parties, base = StackelbergParties(lot), Model(lot)
+    months = sample(lot, 2, 3)
     rng = np.random.default_rng(1)
-    actions = rng.uniform(-0.5, 1.0, (LOT.days, 2, base.action_size))
-    actions[..., -1] = rng.uniform(-1.0, 1.0, (LOT.days, 2))
+    actions = rng.uniform(-0.5, 1.0, (lot.days, 2, base.action_size))
+    actions[..., -1] = rng.uniform(-1.0, 1.0, (lot.days, 2))
     # the platform's action of a day counts on the next one: its first day has no rebates and the certified bid
-    first = base.action_for(np.zeros((2, LOT.periods)))
+    first = base.action_for(np.zeros((2, lot.periods)))
     state, alone = parties.initial(months), base.initial(months)
-    for day in range(LOT.days):
+    for day in range(lot.days):
         state, money, facts = parties.step(months, state, truthful(parties, actions[day]))
         alone, true, known = base.step(months, alone, first if day == 0 else actions[day - 1])
         np.testing.assert_allclose(money["platform"][:, 0], true, atol=1e-6)
@@ -34,14 +35,16 @@ def test_truthful_classes_give_the_single_agents_reward():
         np.testing.assert_allclose(money["class"][..., 1].sum(axis=1), -true[:, 2], atol=1e-6)
 
 
+@pytest.mark.parametrize("per_hour", [1, 4])
 @pytest.mark.parametrize("seed", range(3))
-def test_no_factors_beat_the_truth_in_a_single_day(seed):
-    parties = StackelbergParties(LOT, shares=(0.6, 0.4))
-    months, rng = sample(LOT, 1, seed), np.random.default_rng(seed)
+def test_no_factors_beat_the_truth_in_a_single_day(seed, per_hour):
+    lot = LOT.replace(periods_per_hour=per_hour)
+    parties = StackelbergParties(lot, shares=(0.6, 0.4))
+    months, rng = sample(lot, 1, seed), np.random.default_rng(seed)
     levels = parties.base.constants.levels
     start = parties.initial(months)
-    start = start._replace(posted=levels[rng.integers(0, len(levels), (1, LOT.periods))])
-    platform = np.zeros((1, 1, LOT.periods + 1))
+    start = start._replace(posted=levels[rng.integers(0, len(levels), (1, lot.periods))])
+    platform = np.zeros((1, 1, lot.periods + 1))
 
     def paid(action):
         both = np.zeros((1, 2, PARTS))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from v2g_env.core.validate import array, require
 from v2g_env.party_model import Role
 from v2g_env.stackelberg.bids import allowed_bid
-from v2g_env.stackelberg.follower import Arcs, arcs_of, respond
+from v2g_env.stackelberg.follower import Arcs, arcs_of, respond, start_prices
 from v2g_env.stackelberg.instance import Instance, plugged_shares
 from v2g_env.stackelberg.kernels import State, fraction_of, rebate_of, settle_day
 from v2g_env.stackelberg.model import FACTS, REWARD_TERMS, VIOLATION_TOLERANCE, Model
@@ -68,6 +68,7 @@ class StackelbergParties:
         periods, c = instance.periods, self.base.constants
         kinds = [(weekend, share) for weekend in (False, True) for share in instance.plug_shares]
         self._nets: list[Arcs] = [arcs_of(instance.game(None, *kind).classes) for kind in kinds]
+        self._starts = [start_prices(net) for net in self._nets]
         self._idle = [self._utility(net, respond(net, np.zeros((1, periods))).flow)[0] for net in self._nets]
         self._part = np.arange(periods) * PARTS // periods
         one = np.ones
@@ -114,7 +115,7 @@ class StackelbergParties:
         for k in np.unique(kind):
             some, net = np.flatnonzero(kind == k), self._nets[int(k)]
             asked = np.concatenate([perceived[some].reshape(-1, periods), state.posted[some]])
-            flow = respond(net, asked).flow
+            flow = respond(net, asked * c.step_h, self._starts[int(k)]).flow
             share = np.stack([plugged_shares(net.period, each, periods) for each in flow])
             plugged[some] = share[: len(some) * classes].reshape(-1, classes, periods)
             told = share[len(some) * classes :]
